@@ -1,0 +1,62 @@
+"""Files that edgekit makes, and the card that travels inside them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from edgekit.core.preprocessing import PreprocessSpec
+
+FileFormat: TypeAlias = Literal["onnx", "tflite"]
+
+CARD_KEY = "edgekit.card"
+"""Key of the JSON card in ONNX `metadata_props`, and (with .json) its file name in the TFLite metadata archive."""
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """What a program needs besides the file to answer in words. Travels inside .onnx and .tflite.
+
+    Args:
+        model: Variant name, e.g. "mobilenet_v2_w0.5".
+        scheme: Scheme id; "float" for a float file.
+        labels: Class names in output order.
+        preprocess: Picture to input.
+    """
+
+    model: str
+    scheme: str
+    labels: tuple[str, ...]
+    preprocess: PreprocessSpec
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """One written model file.
+
+    Args:
+        path: Where it lies.
+        format: "onnx" or "tflite".
+        scheme: Scheme id; "float" for a float file.
+        size_bytes: Size on disk.
+        sha256: Of the file, lower-case hex.
+    """
+
+    path: Path
+    format: FileFormat
+    scheme: str
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path, format: FileFormat, scheme: str) -> Artifact:
+        """Describe a file that exists."""
+        content = path.read_bytes()
+        return cls(
+            path=path,
+            format=format,
+            scheme=scheme,
+            size_bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+        )

@@ -1,0 +1,243 @@
+"""Recipes: everything that decides what a run makes, as typed TOML. No Python paths, no unknown keys."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from edgekit.core.errors import RecipeError, UnknownNameError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SectionT = TypeVar("SectionT", bound=msgspec.Struct)
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the recipe's sections."""
+
+
+class ModelSection(_Section):
+    """Which network.
+
+    Args:
+        name: Catalogue name or alias ("mobilenet_v2", "shufflenet_v2_x0_5").
+        width: Width multiplier; None for the variant's own.
+        input_size: Square input in pixels; None for the dataset's own size.
+        dropout: Before the classifier.
+    """
+
+    name: str
+    width: float | None = None
+    input_size: int | None = None
+    dropout: float = 0.0
+
+
+class DataSection(_Section):
+    """Which pictures.
+
+    Args:
+        name: Dataset name or a folder of class folders.
+        num_workers: Decoding threads for folders that stream.
+    """
+
+    name: str
+    num_workers: int = 2
+
+
+class AugmentSection(_Section):
+    """Random changes to training pictures, drawn per picture, applied in batches on the training device.
+
+    Args:
+        crop_padding: Pixels of reflected padding before a random crop back to size.
+        flip: Mirror left-right with probability 0.5.
+        erase: Probability of a random erased rectangle (Zhong et al. 2020).
+        rand_ops: Number of RandAugment-style operations per picture (Cubuk et al. 2020); 0 for none.
+        rand_magnitude: Their strength, 0..1.
+        mixup: Beta parameter of mixup (Zhang et al. 2018); 0 for none.
+        cutmix: Beta parameter of cutmix (Yun et al. 2019); 0 for none.
+    """
+
+    crop_padding: int = 0
+    flip: bool = False
+    erase: float = 0.0
+    rand_ops: int = 0
+    rand_magnitude: float = 0.3
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+
+class TrainSection(_Section):
+    """How it is trained.
+
+    Args:
+        epochs: Passes over the training pictures.
+        batch_size: Pictures per step.
+        optimizer: "sgd" (Nesterov momentum 0.9) or "adamw".
+        learning_rate: Peak rate, reached after warm-up, then cosine to zero.
+        weight_decay: Not applied to biases and BatchNorm.
+        warmup_epochs: Linear warm-up.
+        label_smoothing: Share of the target spread over all classes.
+        ema_decay: Exponential moving average of the weights; 0 for none.
+        grad_clip: Largest gradient norm; 0 for none.
+        teacher: Run folder, checkpoint or alias to distil from; None for none.
+        distill_weight: Share of the distillation loss (Hinton et al. 2015).
+        distill_temperature: Softmax temperature of it.
+        seed: Seed of weights, order and augmentation.
+        precision: "float32", or "bf16" where the device has it.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.1
+    weight_decay: float = 5e-4
+    warmup_epochs: float = 1.0
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+    grad_clip: float = 0.0
+    teacher: str | None = None
+    distill_weight: float = 0.5
+    distill_temperature: float = 4.0
+    seed: int = 0
+    precision: Literal["float32", "bf16"] = "float32"
+
+
+class QuantizeSection(_Section):
+    """How it is quantized.
+
+    Args:
+        scheme: Scheme id, `<static|dynamic|weight_only>_w<i|fp><bits>_a<i|fp><bits>`.
+        num_calibration: Calibration pictures.
+        ranges: How activation ranges are chosen from their histograms.
+        percentile: Share kept by "percentile", in percent.
+        bias_correction: Correct the mean shift of weight rounding (Nagel et al. 2019, section 4.2).
+        seed: Which calibration pictures are drawn.
+        float_io: Float input and output in the TFLite file, int8 inside.
+        reduce_range: 7-bit weights, for x86 without VNNI (the integer kernels there saturate).
+    """
+
+    scheme: str = "static_wi8_ai8"
+    num_calibration: int = 256
+    ranges: Literal["minmax", "percentile", "mse"] = "mse"
+    percentile: float = 99.99
+    bias_correction: bool = True
+    seed: int = 0
+    float_io: bool = False
+    reduce_range: bool = False
+
+
+class VerifySection(_Section):
+    """Which bars the exported files must meet.
+
+    Args:
+        max_drop: Largest loss of top-1 accuracy against float, in points.
+        num_pictures: Pictures compared; None for all test pictures at hand.
+        max_float_error: Largest logit difference between torch and float ONNX.
+    """
+
+    max_drop: float = 1.0
+    num_pictures: int | None = None
+    max_float_error: float = 1e-4
+
+
+class Recipe(_Section):
+    """One run, from data to verified files."""
+
+    model: ModelSection
+    data: DataSection
+    augment: AugmentSection = msgspec.field(default_factory=AugmentSection)
+    train: TrainSection = msgspec.field(default_factory=TrainSection)
+    quantize: QuantizeSection = msgspec.field(default_factory=QuantizeSection)
+    verify: VerifySection = msgspec.field(default_factory=VerifySection)
+
+
+def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a TOML recipe and apply `section.key=value` overrides.
+
+    Raises:
+        RecipeError: No such file, broken TOML, an unknown key (with the nearest one) or a value of the wrong type.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"no recipe at {path}", hint="recipes lie in recipes/") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}") from error
+    return _convert(document, list(overrides), source=str(path))
+
+
+def override_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    """A recipe with `section.key=value` overrides applied. Raises `RecipeError` as `load_recipe` does."""
+    return _convert(msgspec.to_builtins(recipe), list(overrides), source="--set")
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """TOML text of a recipe; `load_recipe` of it gives the same recipe. Fields that are None are left out.
+
+    >>> print(dump_recipe(Recipe(model=ModelSection(name="mobilenet_v2"), data=DataSection(name="mnist")))[:36])
+    [model]
+    name = "mobilenet_v2"
+    dropout
+    """
+    lines: list[str] = []
+    for section, values in msgspec.to_builtins(recipe).items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {_toml_value(value)}" for key, value in values.items() if value is not None]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return msgspec.json.encode(value).decode()
+    return repr(value)
+
+
+def _convert(document: dict[str, Any], overrides: list[str], source: str) -> Recipe:
+    for override in overrides:
+        section, key, value = _parse_override(override)
+        document.setdefault(section, {})[key] = value
+    _check_keys(document, source)
+    try:
+        return msgspec.convert(document, Recipe)
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"{source}: {error}", hint="see docs/recipes.md for every key and its type") from error
+
+
+def _check_keys(document: dict[str, Any], source: str) -> None:
+    """Unknown sections and keys are errors that carry the nearest known name."""
+    sections = {field.name: field.type for field in msgspec.structs.fields(Recipe)}
+    for section, values in document.items():
+        if section not in sections:
+            raise _unknown_key(source, "section", section, sections)
+        known = {field.name for field in msgspec.structs.fields(sections[section])}
+        for key in values if isinstance(values, dict) else ():
+            if key not in known:
+                raise _unknown_key(source, f"key in [{section}]", key, known)
+
+
+def _unknown_key(source: str, kind: str, name: str, known: Iterable[str]) -> RecipeError:
+    nearest = UnknownNameError(kind, name, known)
+    return RecipeError(f"{source}: {nearest.message}", hint=nearest.hint)
+
+
+def _parse_override(override: str) -> tuple[str, str, Any]:
+    match = re.fullmatch(r"([a-z_]+)\.([a-z_0-9]+)=(.*)", override, flags=re.DOTALL)
+    if match is None:
+        raise RecipeError(f"--set {override!r} is not section.key=value", hint="for example --set train.epochs=5")
+    section, key, text = match.groups()
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string: --set data.name=mnist
+    return section, key, value
