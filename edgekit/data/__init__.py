@@ -1,0 +1,1 @@
+"""Pictures: the catalogue of datasets, image folders, splits, the embedded set."""

@@ -1,0 +1,1 @@
+"""Metrics of exported files: accuracy with its interval, agreement, confusion."""

@@ -1,0 +1,1 @@
+"""Into the hub graph (from torch, from ONNX) and out of it (to ONNX, to TFLite)."""

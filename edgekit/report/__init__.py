@@ -1,0 +1,1 @@
+"""What a run found, to look at: HTML, JSON, Markdown, terminal, curves."""

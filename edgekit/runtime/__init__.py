@@ -1,0 +1,1 @@
+"""The device side: preprocessing, interpreters, classification, latency. No training library here."""

@@ -1,0 +1,1 @@
+"""Embedded weights: safetensors in float16 with a JSON card beside each."""

@@ -1,0 +1,44 @@
+"""What every test shares: the hypothesis profile, isolation from the user's own files, the shared data folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# The same examples in every run, and no deadline: machines are shared and noisy.
+settings.register_profile("ci", derandomize=True, deadline=None)
+# More and new examples, for hunting: HYPOTHESIS_PROFILE=hunt make fast
+settings.register_profile("hunt", max_examples=2000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated_user_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's datasets, cache and settings out of the tests, and the tests out of them."""
+    folder = tmp_path_factory.mktemp("user")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CACHE", "CONFIG", "DATA", "STATE"):
+            patch.setenv(f"XDG_{name}_HOME", str(folder / name.lower()))
+        patch.delenv("EDGEKIT_DATA", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the repository."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real datasets and third-party models, beside the repository; the test is skipped without it."""
+    folder = Path(os.environ.get("EDGEKIT_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no ../shared/data (or $EDGEKIT_TEST_DATA)")
+    return folder
