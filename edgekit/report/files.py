@@ -1,0 +1,119 @@
+"""The report as files: `report.json` for programs, `report.html` for people."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgekit.core.errors import IntegrityError, UsageError
+from edgekit.core.report import REPORT_VERSION, Report
+from edgekit.core.storage import write_text
+from edgekit.report.page import render_html
+
+JSON_NAME = "report.json"
+HTML_NAME = "report.html"
+
+# Arrays of plain numbers go on one line: a confusion matrix of 1,000 classes would otherwise be a million lines.
+# A line break cannot occur inside a JSON string, so the pattern only ever matches layout.
+_NUMBER_ARRAY = re.compile(r"\[\n\s+((?:-?[0-9][0-9.eE+-]*(?:,\n\s+)?)+)\n\s+\]")
+
+
+class ReportFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a report was written."""
+
+    json_path: Path
+    html_path: Path
+
+
+def write_report(report: Report, run_dir: Path) -> ReportFiles:
+    """Write `report.json` and the single-file, offline `report.html` into a run folder, each atomically.
+
+    Raises:
+        OutputError: The disk is full or the folder is not writable.
+    """
+    clean = without_surrogates(report)
+    files = ReportFiles(json_path=run_dir / JSON_NAME, html_path=run_dir / HTML_NAME)
+    write_text(files.json_path, encode_report(clean))
+    write_text(files.html_path, render_html(clean))
+    return files
+
+
+def encode_report(report: Report) -> str:
+    """JSON text of a report, indented; numbers that are not finite become null (JSON has no word for them)."""
+    indented = msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+    return _NUMBER_ARRAY.sub(_on_one_line, indented) + "\n"
+
+
+def _on_one_line(match: re.Match[str]) -> str:
+    return "[" + re.sub(r",\s+", ", ", match[1]) + "]"
+
+
+def read_report(path: Path) -> Report:
+    """Read a `report.json` back (or the one in a run folder). A null where a number is due becomes NaN.
+
+    Raises:
+        UsageError: There is no report at this place.
+        IntegrityError: The file is no report, is damaged, or was written by a newer edgekit.
+    """
+    if path.is_dir():
+        path /= JSON_NAME
+    try:
+        document: Any = msgspec.json.decode(path.read_bytes())
+    except FileNotFoundError as error:
+        raise UsageError(f"no report at {path}", hint="a run folder holds one after `edgekit compress`") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{path} is no JSON document: {error}", hint="make the run again") from error
+    version = document.get("version") if isinstance(document, dict) else None
+    if not isinstance(version, int):
+        raise IntegrityError(f"{path} is no report: expected an object with a version", hint="give a report.json")
+    if version > REPORT_VERSION:
+        raise IntegrityError(
+            f"{path}: report version {version}, expected at most {REPORT_VERSION}",
+            hint="it was written by a newer edgekit; upgrade to read it",
+        )
+    try:
+        return msgspec.convert(_restore_numbers(document, msgspec.inspect.type_info(Report)), Report)
+    except msgspec.ValidationError as error:
+        raise IntegrityError(f"{path} does not fit the report schema: {error}", hint="see docs/report.md") from error
+
+
+def without_surrogates(report: Report) -> Report:
+    r"""A copy in which names that are not valid Unicode (file names in another encoding) read as `\udcff`."""
+    return msgspec.convert(_escape_surrogates(msgspec.to_builtins(report)), Report)
+
+
+def _escape_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_escape_surrogates(key): _escape_surrogates(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        if value and isinstance(value[0], int):
+            return value
+        return [_escape_surrogates(item) for item in value]
+    return value
+
+
+def _restore_numbers(value: Any, kind: msgspec.inspect.Type) -> Any:
+    """NaN for every null at a place whose type is a plain float."""
+    if isinstance(kind, msgspec.inspect.FloatType):
+        return math.nan if value is None else value
+    if isinstance(kind, msgspec.inspect.StructType) and isinstance(value, dict):
+        kinds = {field.encode_name: field.type for field in kind.fields}
+        return {key: _restore_numbers(item, kinds[key]) if key in kinds else item for key, item in value.items()}
+    if isinstance(kind, msgspec.inspect.VarTupleType) and isinstance(value, list):
+        return [_restore_numbers(item, kind.item_type) for item in value]
+    if isinstance(kind, msgspec.inspect.TupleType) and isinstance(value, list):
+        if len(value) != len(kind.item_types):
+            return value  # the schema check words the error
+        return [_restore_numbers(item, of) for item, of in zip(value, kind.item_types, strict=True)]
+    if isinstance(kind, msgspec.inspect.UnionType) and value is not None:
+        structs = [member for member in kind.types if isinstance(member, msgspec.inspect.StructType)]
+        return _restore_numbers(value, structs[0]) if len(structs) == 1 else value
+    return value
