@@ -182,7 +182,7 @@ def override_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
 def dump_recipe(recipe: Recipe) -> str:
     """TOML text of a recipe; `load_recipe` of it gives the same recipe. Fields that are None are left out.
 
-    >>> print(dump_recipe(Recipe(model=ModelSection(name="mobilenet_v2"), data=DataSection(name="mnist")))[:36])
+    >>> print(dump_recipe(Recipe(model=ModelSection(name="mobilenet_v2"), data=DataSection(name="mnist")))[:37])
     [model]
     name = "mobilenet_v2"
     dropout
