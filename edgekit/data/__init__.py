@@ -1,1 +1,1 @@
-"""Pictures: the catalogue of datasets, image folders, splits, the embedded set."""
+"""Datasets: the catalogue, folders of pictures, splits, and the batches that every later stage reads."""

@@ -10,25 +10,31 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from edgekit.core.errors import DataError, OutputError
 from edgekit.core.storage import atomic_writer
-from edgekit.data.locate import cache_dir, candidate_paths, hash_file
+from edgekit.data.dataset import Split
+from edgekit.data.folder import open_folder
+from edgekit.data.locate import cache_dir, candidate_paths, data_dirs, hash_file
 from edgekit.data.memory import MemorySource
+from edgekit.data.reading import load_into_memory
+from edgekit.runtime.preprocess import decode_picture
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+MEAN = (0.4914, 0.4822, 0.4465)
+STD = (0.2470, 0.2435, 0.2616)
 _SIZE = 32
 _RECORD_SIZE = 1 + 3 * _SIZE * _SIZE
 _NUM_PICTURES = {"train": 50_000, "test": 10_000}
 _JPEG_ARCHIVE = "cifar10.tar.xz"
-_JPEG_NAME = "cifar10_jpeg"
+_FOLDER = "cifar10"
+JPEG_NAME = "cifar10_jpeg"
 _LOG = logging.getLogger(__name__)
 
 
-def read_binary_form(path: Path, split: str) -> MemorySource:
+def read_binary_form(path: Path, split: Split) -> MemorySource:
     """Read one split from `cifar-10-binary.tar.gz`: records of one label byte and 3072 planar RGB bytes.
 
     Raises:
@@ -52,32 +58,42 @@ def read_binary_form(path: Path, split: str) -> MemorySource:
 
 
 def find_jpeg_form() -> Path | None:
-    """Find `cifar10.tar.xz` in `$EDGEKIT_DATA` or the cache."""
-    return next((path for path in candidate_paths("cifar10", _JPEG_ARCHIVE) if path.is_file()), None)
+    """Find `cifar10.tar.xz`, or the folder `cifar10/{train,test}`, in `$EDGEKIT_DATA` or the cache."""
+    archives = [path for path in candidate_paths(_FOLDER, _JPEG_ARCHIVE) if path.is_file()]
+    folders = [root / _FOLDER for root in (*data_dirs(), cache_dir())]
+    archives += [folder for folder in folders if (folder / "train").is_dir() and (folder / "test").is_dir()]
+    return archives[0] if archives else None
 
 
-def read_jpeg_form(path: Path, split: str) -> MemorySource:
-    """Read one split from an archive `cifar10/{train,test}/<class>/*.jpg`.
+def jpeg_form_places() -> list[Path]:
+    """Every place that `find_jpeg_form` looks at."""
+    return [*candidate_paths(_FOLDER, _JPEG_ARCHIVE), *(root / _FOLDER for root in (*data_dirs(), cache_dir()))]
 
-    Decoding 60,000 files takes a while, so the pixels are kept in the cache under the archive's hash. Pictures are
-    in the order of their paths, whatever the order in the archive.
+
+def read_jpeg_form(path: Path, split: Split) -> MemorySource:
+    """Read one split from what `find_jpeg_form` found.
+
+    Decoding 60,000 files of an archive takes seconds, so the pixels are kept in the cache under the archive's hash.
+    Pictures are in the order of their paths, whatever the order in the archive.
 
     Raises:
         DataError: The archive is damaged, a picture is unreadable, or pictures are missing.
     """
-    cache_path = cache_dir() / _JPEG_NAME / f"{hash_file(path)[:16]}.npz"
+    if path.is_dir():
+        return load_into_memory(open_folder(path, split, name=JPEG_NAME))
+    cache_path = cache_dir() / JPEG_NAME / f"{hash_file(path)[:16]}.npz"
     arrays = _read_cached(cache_path, split)
     if arrays is None:
         decoded = _decode_archive(path)
         try:
             with atomic_writer(cache_path) as stream:
-                np.savez(stream, **decoded)
+                np.savez(stream, allow_pickle=False, **decoded)
         except OutputError as error:
-            _LOG.warning("decoded pictures are not kept: %s", error.message)
+            _LOG.warning("the decoded pictures are not kept: %s", error.message)
         arrays = decoded[f"{split}_pictures"], decoded[f"{split}_labels"]
     pictures, labels = arrays
     return MemorySource(
-        name=_JPEG_NAME, split=split, class_names=CLASS_NAMES, pictures=pictures, labels=labels.astype(np.int64)
+        name=JPEG_NAME, split=split, class_names=CLASS_NAMES, pictures=pictures, labels=labels.astype(np.int64)
     )
 
 
@@ -100,10 +116,10 @@ def _decode_archive(path: Path) -> dict[str, npt.NDArray[np.uint8]]:
         parts = PurePosixPath(name).parts
         if len(parts) < 3 or parts[-3] not in found or parts[-2] not in CLASS_NAMES:
             continue
-        decoded = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_COLOR_RGB) if content else None
-        if decoded is None or decoded.shape != (_SIZE, _SIZE, 3):
-            raise DataError(f"{path}: {name} is no readable {_SIZE}x{_SIZE} picture", hint="get the archive again")
-        found[parts[-3]]["/".join(parts[-2:])] = decoded.astype(np.uint8, copy=False)
+        picture = decode_picture(content, name=f"{path}: {name}")
+        if picture.shape != (_SIZE, _SIZE, 3):
+            raise DataError(f"{path}: {name} is {list(picture.shape)}, expected [{_SIZE}, {_SIZE}, 3]")
+        found[parts[-3]]["/".join(parts[-2:])] = picture
     arrays: dict[str, npt.NDArray[np.uint8]] = {}
     for split, pictures in found.items():
         if len(pictures) != _NUM_PICTURES[split]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -52,6 +53,8 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True):
         splits: The splits that `read` knows. Without "calibration" among them, calibration pictures are drawn from
             the training split.
         files: What to download; empty when it has to be brought by the user or is embedded.
+        find: Says where it lies on this machine (a file or a folder), without reading or downloading anything; None
+            when it does not.
         read: Reads one of `splits`; raises `DataError` when files are missing or damaged.
     """
 
@@ -65,6 +68,7 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True):
     std: tuple[float, ...]
     splits: tuple[Split, ...] = ("train", "test")
     files: tuple[RemoteFile, ...] = ()
+    find: Callable[[], Path | None]
     read: Callable[[Split], Source]
 
 

@@ -22,8 +22,3 @@ def draw_order(count: int, *, seed: int) -> npt.NDArray[np.int64]:
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         state ^= state >> np.uint64(31)
     return np.argsort(state, kind="stable").astype(np.int64)
-
-
-def draw_indices(count: int, total: int, *, seed: int) -> npt.NDArray[np.int64]:
-    """Draw `min(count, total)` different indices below `total`, ascending, int64."""
-    return np.sort(draw_order(total, seed=seed)[:count])

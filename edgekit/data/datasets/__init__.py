@@ -1,1 +1,1 @@
-"""The catalogue of datasets, one file each."""
+"""The catalogue of datasets: one file each, which offers `DATASET`."""

@@ -7,7 +7,16 @@ not read). The other is a folder or an archive of JPEG files; those are lossy, s
 
 from __future__ import annotations
 
-from edgekit.data.cifar import CLASS_NAMES, find_jpeg_form, read_binary_form, read_jpeg_form
+from pathlib import Path
+
+from edgekit.data.cifar import (
+    CLASS_NAMES,
+    MEAN,
+    STD,
+    find_jpeg_form,
+    read_binary_form,
+    read_jpeg_form,
+)
 from edgekit.data.dataset import Dataset, RemoteFile, Split
 from edgekit.data.locate import find_file, obtain_file
 from edgekit.data.memory import MemorySource
@@ -17,6 +26,10 @@ _BINARY = RemoteFile(
     url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
 )
+
+
+def _find() -> Path | None:
+    return find_file("cifar10", _BINARY) or find_jpeg_form()
 
 
 def _read(split: Split) -> MemorySource:
@@ -32,12 +45,13 @@ def _read(split: Split) -> MemorySource:
 DATASET = Dataset(
     name="cifar10",
     title="CIFAR-10: 60,000 colour pictures of animals and vehicles, 32x32",
-    license="no licence stated; cite Krizhevsky 2009",
+    license="none stated",
     class_names=CLASS_NAMES,
     num_channels=3,
     native_size=(32, 32),
-    mean=(0.4914, 0.4822, 0.4465),
-    std=(0.2470, 0.2435, 0.2616),
+    mean=MEAN,
+    std=STD,
     files=(_BINARY,),
+    find=_find,
     read=_read,
 )

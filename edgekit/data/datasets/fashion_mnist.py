@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgekit.data.dataset import Dataset, RemoteFile, Split
 from edgekit.data.idx import read_idx_source
+from edgekit.data.locate import find_files
 from edgekit.data.memory import MemorySource
 
 CLASS_NAMES = (
@@ -50,6 +53,10 @@ FILES = (
 )
 
 
+def _find() -> Path | None:
+    return find_files("fashion_mnist", FILES)
+
+
 def _read(split: Split) -> MemorySource:
     return read_idx_source("fashion_mnist", split, CLASS_NAMES, FILES)
 
@@ -64,5 +71,6 @@ DATASET = Dataset(
     mean=MEAN,
     std=STD,
     files=FILES,
+    find=_find,
     read=_read,
 )
