@@ -1,0 +1,181 @@
+"""Operators that treat every element alike: activations, Add, Mul, Softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgekit.core.errors import GraphError
+from edgekit.core.graph import Node
+from edgekit.core.quant import QuantParams
+from edgekit.export.tflite_buffer import Options
+from edgekit.export.tflite_lowering import Lowering, Value, stored_constant
+from edgekit.export.tflite_plan import ACTIVATION_RANGES, clip_range, real_range
+from edgekit.export.tflite_versions import MUL_RESCALE_VERSION, Op
+
+RELU6 = schema.ActivationFunctionType.RELU6
+_ACTIVATION_OPS = {
+    schema.ActivationFunctionType.RELU: Op.RELU,
+    RELU6: Op.RELU6,
+    schema.ActivationFunctionType.RELU_N1_TO_1: Op.RELU_N1_TO_1,
+}
+PROBABILITY_GRID = (1 / 256, -128)
+"""What LOGISTIC and SOFTMAX write in int8, fixed by TFLite."""
+
+
+def lower_clip(lowering: Lowering, node: Node) -> None:
+    """Relu and Clip that could not be fused: RELU, RELU6, RELU_N1_TO_1; in float also MAXIMUM and MINIMUM.
+
+    Raises:
+        UnsupportedOpError: A range without a TFLite operator, in int8.
+    """
+    limits = clip_range(node)
+    if limits is None:
+        raise lowering.unsupported(node, "it has no range")
+    x = lowering.value(node.inputs[0])
+    activation = ACTIVATION_RANGES.get(limits)
+    if activation is not None:
+        _unary(lowering, node, x, _ACTIVATION_OPS[activation])
+    elif lowering.quantized is None:
+        _clip_float(lowering, node, x, limits)
+    else:
+        raise lowering.unsupported(node, f"int8 TFLite cannot clip to {limits} by itself")
+
+
+def _clip_float(lowering: Lowering, node: Node, x: Value, limits: tuple[float, float]) -> None:
+    steps = [(op, limit) for op, limit in ((Op.MAXIMUM, limits[0]), (Op.MINIMUM, limits[1])) if np.isfinite(limit)]
+    for number, (op, limit) in enumerate(steps, 1):
+        name = node.output if number == len(steps) else f"{node.name}/{op.name.lower()}"
+        bound = lowering.builder.add_constant(f"{node.name}/bound{number}", np.full(1, limit, np.float32))
+        result = Value(index=lowering.declare(name, x.dims, None).index, dims=x.dims, params=None, flat=x.flat)
+        lowering.emit(op, [x.index, bound], [result], schema.MaximumMinimumOptionsT())
+        x = result
+    lowering.bind(node.output, x)
+
+
+def lower_sigmoid(lowering: Lowering, node: Node) -> None:
+    """LOGISTIC."""
+    _require_probability_grid(lowering, node)
+    _unary(lowering, node, lowering.value(node.inputs[0]), Op.LOGISTIC)
+
+
+def lower_hard_swish(lowering: Lowering, node: Node) -> None:
+    """HARD_SWISH."""
+    _unary(lowering, node, lowering.value(node.inputs[0]), Op.HARD_SWISH, schema.HardSwishOptionsT())
+
+
+def lower_softmax(lowering: Lowering, node: Node) -> None:
+    """SOFTMAX along the channels.
+
+    Raises:
+        UnsupportedOpError: Along another axis.
+    """
+    x = lowering.plain(node.inputs[0])
+    rank = len(lowering.graph.shapes[node.inputs[0]])
+    channel_axis = 1 if rank in {2, 4} else rank - 1
+    if node.int("axis") % rank != channel_axis:
+        raise lowering.unsupported(node, f"axis {node.int('axis')} is not the channel axis {channel_axis}")
+    _require_probability_grid(lowering, node)
+    _unary(lowering, node, x, Op.SOFTMAX, schema.SoftmaxOptionsT(beta=1.0))
+
+
+def lower_hard_sigmoid(lowering: Lowering, node: Node) -> None:
+    """HardSigmoid with slope 1/6 and offset 1/2 as relu6(x + 3) / 6; the middle value's int8 grid is 0 to 6.
+
+    Raises:
+        UnsupportedOpError: Another slope or offset.
+    """
+    if not np.allclose((node.float("alpha"), node.float("beta")), (1 / 6, 0.5), rtol=1e-4):
+        raise lowering.unsupported(node, "only alpha 1/6 and beta 1/2 can be expressed")
+    x = lowering.value(node.inputs[0])
+    is_int8 = lowering.quantized is not None
+    middle_grid = _grid(6 / 255, -128) if is_int8 else None
+    middle = lowering.declare(f"{node.name}/relu6", x.dims, middle_grid)
+    three = _scalar(lowering, f"{node.name}/three", 3.0)
+    lowering.emit(Op.ADD, [x.index, three], [middle], schema.AddOptionsT(fusedActivationFunction=RELU6))
+    sixth = _scalar(lowering, f"{node.name}/sixth", 1 / 6)
+    index = lowering.declare(node.output, x.dims, lowering.grid(node.output)).index
+    result = Value(index=index, dims=x.dims, params=lowering.grid(node.output), flat=x.flat)
+    lowering.emit(Op.MUL, [middle.index, sixth], [result], schema.MulOptionsT())
+    lowering.bind(node.output, result)
+
+
+def lower_add(lowering: Lowering, node: Node) -> None:
+    """ADD."""
+    fusion = lowering.fusion(node)
+    inputs = [operand.index for operand in _operands(lowering, node)]
+    options = schema.AddOptionsT(fusedActivationFunction=fusion.activation)
+    lowering.emit(Op.ADD, inputs, [lowering.map_result(fusion.output)], options)
+
+
+def lower_mul(lowering: Lowering, node: Node) -> None:
+    """MUL."""
+    fusion = lowering.fusion(node)
+    first, second = _operands(lowering, node)
+    result = lowering.map_result(fusion.output)
+    version = 0
+    if first.params is not None and second.params is not None and result.params is not None:
+        rescale = float(first.params.scale[0]) * float(second.params.scale[0]) / float(result.params.scale[0])
+        version = MUL_RESCALE_VERSION if rescale >= 1 else 0
+    options = schema.MulOptionsT(fusedActivationFunction=fusion.activation)
+    lowering.emit(Op.MUL, [first.index, second.index], [result], options, version=version)
+
+
+def _operands(lowering: Lowering, node: Node) -> tuple[Value, Value]:
+    shapes = [lowering.graph.shapes[name] for name in lowering.graph.data_inputs(node)]
+    if len(node.inputs) != 2 or len({len(shape) for shape in shapes}) != 1:
+        raise lowering.unsupported(node, f"expected two operands of one rank, got shapes {shapes}")
+    first, second = (
+        _constant_operand(lowering, node, name, len(shapes[0]))
+        if name in lowering.graph.constants
+        else lowering.plain(name)
+        for name in node.inputs
+    )
+    return first, second
+
+
+def _constant_operand(lowering: Lowering, node: Node, name: str, rank: int) -> Value:
+    if lowering.quantized is None:
+        values, params = lowering.graph.constants[name].astype(np.float32), None
+    else:
+        tensor = lowering.constant(node, name)
+        values, params = tensor.values, tensor.params
+        if values.dtype != np.int8 or params.scale.size != 1:
+            raise GraphError(
+                f"{lowering.graph.name}: node {node.name}: operand {name}: expected per_tensor int8, "
+                f"got {values.dtype} with {params.scale.size} scales"
+            )
+    stored = stored_constant(values, rank)
+    return Value(index=lowering.builder.add_constant(name, stored, params), dims=stored.shape, params=params)
+
+
+def _unary(lowering: Lowering, node: Node, x: Value, op: Op, options: Options = None) -> None:
+    """One operator, element by element: a pending flattening stays pending."""
+    params = lowering.grid(node.output)
+    result = lowering.declare(node.output, x.dims, params)
+    lowering.emit(op, [x.index], [result], options)
+    lowering.bind(node.output, Value(index=result.index, dims=x.dims, params=params, flat=x.flat))
+
+
+def _require_probability_grid(lowering: Lowering, node: Node) -> None:
+    params = lowering.grid(node.output)
+    if params is None:
+        return
+    scale, zero_point = PROBABILITY_GRID
+    if not np.isclose(params.scale[0], scale, rtol=1e-6) or int(params.zero_point[0]) != zero_point:
+        raise GraphError(
+            f"{lowering.graph.name}: node {node.name} ({node.op}): int8 TFLite writes scale 1/256 and zero_point -128, "
+            f"got the range {real_range(params)}"
+        )
+
+
+def _scalar(lowering: Lowering, name: str, value: float) -> int:
+    """A constant of one element; in int8 it takes the top of its own grid, so that it is exact."""
+    if lowering.quantized is None:
+        return lowering.builder.add_constant(name, np.full(1, value, np.float32))
+    top = np.iinfo(np.int8).max
+    return lowering.builder.add_constant(name, np.full(1, top, np.int8), _grid(value / top, 0))
+
+
+def _grid(scale: float, zero_point: int) -> QuantParams:
+    return QuantParams(scale=np.full(1, scale, np.float32), zero_point=np.full(1, zero_point, np.int32))

@@ -1,0 +1,115 @@
+"""Operators that move values and compute none: Concat, Split, Slice, ChannelShuffle, Flatten, Reshape, Transpose."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgekit.core.graph import Node
+from edgekit.export.tflite_lowering import (
+    MAP_RANK,
+    NCHW_TO_NHWC,
+    Lowering,
+    Value,
+    stored_axis,
+)
+from edgekit.export.tflite_versions import Op
+
+
+def lower_concat(lowering: Lowering, node: Node) -> None:
+    """CONCATENATION."""
+    lowering.require_same_grid(node, [*node.inputs, node.output])
+    values = [lowering.plain(name) for name in node.inputs]
+    axis = stored_axis(node.int("axis"), len(values[0].dims))
+    options = schema.ConcatenationOptionsT(axis=axis)
+    lowering.emit(Op.CONCATENATION, [value.index for value in values], [lowering.map_result(node.output)], options)
+
+
+def lower_split(lowering: Lowering, node: Node) -> None:
+    """SPLIT into equal parts, otherwise one SLICE per part."""
+    lowering.require_same_grid(node, [node.inputs[0], *node.outputs])
+    x = lowering.plain(node.inputs[0])
+    axis = stored_axis(node.int("axis"), len(x.dims))
+    sizes = node.ints("split")
+    if len(set(sizes)) == 1:
+        parts = [lowering.map_result(name) for name in node.outputs]
+        index = lowering.builder.add_index_constant(f"{node.name}/axis", axis)
+        lowering.emit(Op.SPLIT, [index, x.index], parts, schema.SplitOptionsT(numSplits=len(parts)))
+        return
+    starts = np.cumsum([0, *sizes[:-1]])
+    for name, start in zip(node.outputs, starts, strict=True):
+        _cut(lowering, x, axis, int(start), name)
+
+
+def lower_slice(lowering: Lowering, node: Node) -> None:
+    """SLICE along one axis."""
+    lowering.require_same_grid(node, [node.inputs[0], node.output])
+    x = lowering.plain(node.inputs[0])
+    axis = stored_axis(node.int("axis"), len(x.dims))
+    start = node.int("start")
+    _cut(lowering, x, axis, start + x.dims[axis] if start < 0 else start, node.output)
+
+
+def _cut(lowering: Lowering, x: Value, axis: int, start: int, name: str) -> None:
+    result = lowering.map_result(name)
+    begin = np.zeros(len(x.dims), np.int32)
+    begin[axis] = start
+    corner = lowering.builder.add_index_constant(f"{name}/begin", begin)
+    size = lowering.builder.add_index_constant(f"{name}/size", result.dims)
+    lowering.emit(Op.SLICE, [x.index, corner, size], [result], schema.SliceOptionsT())
+
+
+def lower_channel_shuffle(lowering: Lowering, node: Node) -> None:
+    """ChannelShuffle as reshape, one TRANSPOSE, reshape (docs/decisions/0003-channel-shuffle-in-tflite.md)."""
+    lowering.require_same_grid(node, [node.inputs[0], node.output])
+    x = lowering.plain(node.inputs[0])
+    groups = node.int("groups")
+    positions = x.dims[1] * x.dims[2]
+    grouped = lowering.reshape(x, (positions, groups, x.dims[3] // groups), f"{node.name}/grouped")
+    swapped = lowering.transpose(grouped, (0, 2, 1), f"{node.name}/swapped")
+    _finish(lowering, node, swapped, x.dims)
+
+
+def lower_flatten(lowering: Lowering, node: Node) -> None:
+    """Nothing is written: the flattening stays pending until it is known who reads it."""
+    lowering.require_same_grid(node, [node.inputs[0], node.output])
+    x = lowering.plain(node.inputs[0])
+    if len(x.dims) == MAP_RANK:
+        lowering.bind(node.output, msgspec.structs.replace(x, flat=True))
+    else:
+        _finish(lowering, node, x, lowering.graph.shapes[node.output])
+
+
+def lower_reshape(lowering: Lowering, node: Node) -> None:
+    """RESHAPE in NCHW order, with a TRANSPOSE where the order matters; to [1, rest] it is a Flatten."""
+    shape = lowering.graph.shapes[node.output]
+    if len(shape) == 2:
+        lower_flatten(lowering, node)
+        return
+    lowering.require_same_grid(node, [node.inputs[0], node.output])
+    x = _in_hub_order(lowering, node)
+    if len(shape) == MAP_RANK:
+        x = lowering.reshape(x, shape, f"{node.name}/nchw")
+        lowering.bind(node.output, lowering.transpose(x, NCHW_TO_NHWC, node.output))
+    else:
+        _finish(lowering, node, x, shape)
+
+
+def lower_transpose(lowering: Lowering, node: Node) -> None:
+    """TRANSPOSE, its permutation rewritten for the stored layout."""
+    lowering.require_same_grid(node, [node.inputs[0], node.output])
+    x = lowering.plain(node.inputs[0])
+    perm = node.ints("perm")
+    if len(perm) == MAP_RANK:
+        perm = tuple(stored_axis(perm[axis], MAP_RANK) for axis in NCHW_TO_NHWC)
+    lowering.bind(node.output, lowering.transpose(x, perm, node.output))
+
+
+def _in_hub_order(lowering: Lowering, node: Node) -> Value:
+    x = lowering.plain(node.inputs[0])
+    return lowering.transpose_map(x, f"{node.name}/input") if len(x.dims) == MAP_RANK else x
+
+
+def _finish(lowering: Lowering, node: Node, x: Value, dims: tuple[int, ...]) -> None:
+    lowering.bind(node.output, lowering.reshape(x, dims, node.output))

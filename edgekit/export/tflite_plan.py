@@ -1,0 +1,140 @@
+"""Decide, before anything is written, which nodes become one TFLite operator, and which tensors cannot be negative."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+from ai_edge_litert.schema_py_generated import ActivationFunctionType
+
+from edgekit.core.graph import Graph, Node
+from edgekit.core.quant import QuantParams
+
+FUSING_OPS = frozenset({"Conv", "Gemm", "Add", "Mul", "MaxPool", "AveragePool"})
+"""Operators whose TFLite form carries a fused activation."""
+
+ACTIVATION_RANGES: Mapping[tuple[float, float], int] = {
+    (0.0, math.inf): ActivationFunctionType.RELU,
+    (0.0, 6.0): ActivationFunctionType.RELU6,
+    (-1.0, 1.0): ActivationFunctionType.RELU_N1_TO_1,
+}
+
+_NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax"})
+_KEEPS_SIGN = frozenset(
+    {
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "Concat",
+        "Split",
+        "Slice",
+        "ChannelShuffle",
+        "Flatten",
+        "Reshape",
+        "Transpose",
+        "Add",
+        "Mul",
+        "HardSwish",
+    }
+)
+"""Operators whose output is nowhere negative if no input is (constants are checked apart)."""
+
+
+class Fusion(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node swallows.
+
+    Args:
+        output: Activation name that the joint operator makes: that of the last node swallowed.
+        activation: TFLite `ActivationFunctionType` of the joint operator.
+    """
+
+    output: str
+    activation: int = ActivationFunctionType.NONE
+
+
+class FusionPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Which nodes are lowered together.
+
+    Args:
+        fusions: Node name -> what it swallows. Nodes that are absent stand alone.
+        absorbed: Names of the nodes that were swallowed and are not lowered themselves.
+    """
+
+    fusions: Mapping[str, Fusion]
+    absorbed: frozenset[str]
+
+
+def clip_range(node: Node) -> tuple[float, float] | None:
+    """The interval that a Relu or Clip limits its input to; None for every other operator."""
+    if node.op == "Relu":
+        return (0.0, math.inf)
+    if node.op == "Clip":
+        return (node.float("min"), node.float("max"))
+    return None
+
+
+def plan_fusions(graph: Graph, grids: Mapping[str, QuantParams] | None) -> FusionPlan:
+    """Fuse activations into their producers, and a Flatten into the global pool before it.
+
+    An activation is fused when it is the only reader of its producer's output and TFLite has a name for its range.
+    In a quantized graph there is one more condition, because the integers are decided already: the producer's output
+    must have no grid of its own. There a range without a name fuses too, if the output's grid reaches no further.
+
+    Args:
+        graph: The network.
+        grids: Activation grids of a quantized graph; None for float.
+    """
+    consumers = graph.consumers()
+    fusions: dict[str, Fusion] = {}
+    absorbed: set[str] = set()
+    for node in graph.nodes:
+        readers = consumers.get(node.output, [])
+        if len(node.outputs) != 1 or len(readers) != 1 or node.output == graph.output:
+            continue
+        reader = readers[0]
+        fusion = _fuse_pair(node, reader, grids)
+        if fusion is not None:
+            fusions[node.name] = fusion
+            absorbed.add(reader.name)
+    return FusionPlan(fusions=fusions, absorbed=frozenset(absorbed))
+
+
+def _fuse_pair(node: Node, reader: Node, grids: Mapping[str, QuantParams] | None) -> Fusion | None:
+    if node.op == "GlobalAveragePool":
+        return Fusion(output=reader.output) if reader.op == "Flatten" else None
+    limits = clip_range(reader)
+    if node.op not in FUSING_OPS or limits is None:
+        return None
+    if grids is not None and node.output in grids:
+        return None
+    activation = ACTIVATION_RANGES.get(limits)
+    if activation is None and grids is not None and reader.output in grids:
+        low, high = real_range(grids[reader.output])
+        activation = ActivationFunctionType.NONE if limits[0] <= low and high <= limits[1] else None
+    return None if activation is None else Fusion(output=reader.output, activation=activation)
+
+
+def real_range(params: QuantParams) -> tuple[float, float]:
+    """Smallest and largest real value of a per_tensor grid."""
+    scale, zero_point = float(params.scale[0]), int(params.zero_point[0])
+    return (params.qmin - zero_point) * scale, (params.qmax - zero_point) * scale
+
+
+def nonnegative_activations(graph: Graph, grids: Mapping[str, QuantParams] | None) -> frozenset[str]:
+    """Names of the activations that hold no negative value, whatever the input."""
+    known: set[str] = set()
+    if grids is not None:
+        known = {name for name, params in grids.items() if int(params.zero_point[0]) == params.qmin}
+    for node in graph.nodes:
+        limits = clip_range(node)
+        by_itself = node.op in _NEVER_NEGATIVE or (limits is not None and limits[0] >= 0)
+        if by_itself or (node.op in _KEEPS_SIGN and all(_nonnegative(graph, known, name) for name in node.inputs)):
+            known.update(node.outputs)
+    return frozenset(known)
+
+
+def _nonnegative(graph: Graph, known: set[str], name: str) -> bool:
+    if name in graph.constants:
+        return bool((graph.constants[name] >= 0).all())
+    return name in known

@@ -1,0 +1,70 @@
+"""Operator codes and the lowest operator version that a runtime must know to run them.
+
+An old runtime refuses a file whose operator versions it does not know, so the version is the lowest that tells the
+truth, as TensorFlow's `lite/tools/versioning/op_version.cc` computes it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+
+class Op(enum.IntEnum):
+    """The builtin operators that the lowering uses."""
+
+    ADD = BuiltinOperator.ADD
+    AVERAGE_POOL_2D = BuiltinOperator.AVERAGE_POOL_2D
+    CONCATENATION = BuiltinOperator.CONCATENATION
+    CONV_2D = BuiltinOperator.CONV_2D
+    DEPTHWISE_CONV_2D = BuiltinOperator.DEPTHWISE_CONV_2D
+    DEQUANTIZE = BuiltinOperator.DEQUANTIZE
+    FULLY_CONNECTED = BuiltinOperator.FULLY_CONNECTED
+    GATHER = BuiltinOperator.GATHER
+    HARD_SWISH = BuiltinOperator.HARD_SWISH
+    LOGISTIC = BuiltinOperator.LOGISTIC
+    MAXIMUM = BuiltinOperator.MAXIMUM
+    MAX_POOL_2D = BuiltinOperator.MAX_POOL_2D
+    MEAN = BuiltinOperator.MEAN
+    MINIMUM = BuiltinOperator.MINIMUM
+    MUL = BuiltinOperator.MUL
+    PAD = BuiltinOperator.PAD
+    PADV2 = BuiltinOperator.PADV2
+    QUANTIZE = BuiltinOperator.QUANTIZE
+    RELU = BuiltinOperator.RELU
+    RELU6 = BuiltinOperator.RELU6
+    RELU_N1_TO_1 = BuiltinOperator.RELU_N1_TO_1
+    RESHAPE = BuiltinOperator.RESHAPE
+    SLICE = BuiltinOperator.SLICE
+    SOFTMAX = BuiltinOperator.SOFTMAX
+    SPLIT = BuiltinOperator.SPLIT
+    STRIDED_SLICE = BuiltinOperator.STRIDED_SLICE
+    TRANSPOSE = BuiltinOperator.TRANSPOSE
+
+
+GROUPED_CONV_VERSION = 6
+DILATED_DEPTHWISE_VERSION = 2
+MUL_RESCALE_VERSION = 3
+"""MUL whose scale_1 * scale_2 / scale_out reaches 1."""
+
+_INT8_VERSIONS: Mapping[Op, int] = {
+    Op.CONV_2D: 3,
+    Op.DEPTHWISE_CONV_2D: 3,
+    Op.FULLY_CONNECTED: 4,
+    Op.HARD_SWISH: 1,
+    Op.QUANTIZE: 1,
+    Op.RELU_N1_TO_1: 1,
+    Op.RESHAPE: 1,
+}
+"""int8 versions that differ from 2, the version in which most operators learnt int8."""
+
+
+def operator_version(op: Op, *, is_int8: bool) -> int:
+    """Version of an operator on 4-D tensors of one element type, without special options.
+
+    >>> operator_version(Op.CONV_2D, is_int8=True), operator_version(Op.CONV_2D, is_int8=False)
+    (3, 1)
+    """
+    return _INT8_VERSIONS.get(op, 2) if is_int8 else 1
