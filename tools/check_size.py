@@ -1,4 +1,4 @@
-"""Size gate and name gate: what of DESIGN 5 and 4.5 no linter knows.
+"""Size gate and name gate: the house rules that no linter knows.
 
 Modules stay under 400 lines, functions under 60 (the docstring is not counted: documentation must not cost), and
 nothing is called utils, helpers or the like. The number of parameters is ruff's to count (PLR0913).
@@ -22,7 +22,7 @@ MAX_FUNCTION_LINES = 60
 EMPTY_WORDS = frozenset({"common", "helper", "helpers", "manager", "misc", "util", "utils"})
 # ... and these say nothing when they stand alone.
 EMPTY_NAMES = frozenset({"data", "handle", "info", "process"})
-# The package that holds the datasets is called so in the design, and tests mirror it.
+# The package that holds the datasets may be called so, and tests mirror it.
 ALLOWED_PATHS = ("edgekit/data", "tests/data")
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
