@@ -1,0 +1,178 @@
+"""Canonical nodes -> ONNX nodes (opset 17), and the initializers that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from edgekit.core.errors import UnsupportedOpError
+from edgekit.core.graph import Array, Attribute, Graph, Node
+from edgekit.export.builder import unique_name
+
+Emit: TypeAlias = Callable[["OnnxSink", Node, Sequence[str], Sequence[str]], None]
+
+
+class OnnxSink:
+    """Collects ONNX nodes and initializers.
+
+    Args:
+        graph: The graph that is lowered; its names are reserved.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+        self._taken = {*graph.shapes, *graph.constants}
+        self._pool: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
+
+    def name(self, wanted: str) -> str:
+        """Reserve a value name."""
+        name = unique_name(wanted, self._taken)
+        self._taken.add(name)
+        return name
+
+    def initializer(self, name: str, array: Array) -> str:
+        """Store an array under a name that the caller has reserved, once."""
+        if name not in self.initializers:
+            self.initializers[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def pooled(self, wanted: str, array: Array) -> str:
+        """Store a small array, or reuse an equal one that is there already (limits, shapes)."""
+        key = (str(array.dtype), array.tobytes(), array.shape)
+        if key not in self._pool:
+            self._pool[key] = self.name(wanted)
+            self.initializers[self._pool[key]] = numpy_helper.from_array(array, self._pool[key])
+        return self._pool[key]
+
+    def emit(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        *,
+        name: str = "",
+        attrs: Mapping[str, Attribute | str] | None = None,
+    ) -> None:
+        """Append one ONNX node."""
+        node = helper.make_node(op, inputs, outputs, name=name or None)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in sorted((attrs or {}).items()))
+        self.nodes.append(node)
+
+
+def lower(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Append the ONNX form of a canonical node.
+
+    Args:
+        sink: Where to.
+        node: What; its own input and output names are not used.
+        inputs: ONNX value names to read.
+        outputs: ONNX value names to make.
+
+    Raises:
+        UnsupportedOpError: The operator is not canonical.
+    """
+    emit = _LOWERINGS.get(node.op)
+    if emit is None:
+        raise UnsupportedOpError(
+            f"operator {node.op} of node {node.name!r} cannot be written as ONNX",
+            hint="canonicalize the graph first (edgekit.export.passes.canonicalize)",
+        )
+    emit(sink, node, inputs, outputs)
+
+
+def _direct(*keys: str) -> Emit:
+    """The ONNX operator has the same name and these of our attributes."""
+
+    def emit(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        sink.emit(node.op, inputs, outputs, name=node.name, attrs={key: node.attrs[key] for key in keys})
+
+    return emit
+
+
+def _gemm(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    sink.emit("Gemm", inputs, outputs, name=node.name, attrs={"transB": 1})
+
+
+def _flatten(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    sink.emit("Flatten", inputs, outputs, name=node.name, attrs={"axis": 1})
+
+
+def _clip(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    limits = [sink.pooled("limit", np.asarray(node.float(key), np.float32)) for key in ("min", "max")]
+    sink.emit("Clip", [*inputs, *limits], outputs, name=node.name)
+
+
+def _split(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    sizes = sink.pooled("sizes", np.asarray(node.ints("split"), np.int64))
+    sink.emit("Split", [*inputs, sizes], outputs, name=node.name, attrs={"axis": node.int("axis")})
+
+
+def _slice(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    keys = ("start", "end", "axis")
+    limits = [sink.pooled("index", np.asarray([node.int(key)], np.int64)) for key in keys]
+    sink.emit("Slice", [*inputs, *limits], outputs, name=node.name)
+
+
+def _pad(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    top, left, bottom, right = node.ints("pads")
+    amounts = sink.pooled("pads", np.asarray((0, 0, top, left, 0, 0, bottom, right), np.int64))
+    value = sink.pooled("limit", np.asarray(node.float("value"), np.float32))
+    sink.emit("Pad", [*inputs, amounts, value], outputs, name=node.name, attrs={"mode": "constant"})
+
+
+def _reshape(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    shape = _batch_shape(sink, node.ints("shape"))
+    sink.emit("Reshape", [*inputs, shape], outputs, name=node.name)
+
+
+def _batch_shape(sink: OnnxSink, shape: tuple[int, ...]) -> str:
+    """A Reshape target that takes the batch from the input (0 copies the dimension)."""
+    return sink.pooled("shape", np.asarray((0, *shape[1:]), np.int64))
+
+
+def _channel_shuffle(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    _, channels, height, width = sink.graph.shapes[node.output]
+    groups = node.int("groups")
+    split, swapped = sink.name(f"{outputs[0]}/split"), sink.name(f"{outputs[0]}/swapped")
+    view = _batch_shape(sink, (1, groups, channels // groups, height * width))
+    sink.emit("Reshape", [*inputs, view], [split])
+    sink.emit("Transpose", [split], [swapped], attrs={"perm": (0, 2, 1, 3)})
+    sink.emit("Reshape", [swapped, _batch_shape(sink, (1, channels, height, width))], outputs, name=node.name)
+
+
+def _conv(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    keys = ("strides", "pads", "dilations", "group")
+    kernel = sink.graph.constants[node.inputs[1]].shape[2:]
+    attrs = {key: node.attrs[key] for key in keys} | {"kernel_shape": kernel}
+    sink.emit("Conv", inputs, outputs, name=node.name, attrs=attrs)
+
+
+_LOWERINGS: Mapping[str, Emit] = {
+    "Conv": _conv,
+    "Gemm": _gemm,
+    "MaxPool": _direct("kernel_shape", "strides", "pads"),
+    "AveragePool": _direct("kernel_shape", "strides", "pads", "count_include_pad"),
+    "GlobalAveragePool": _direct(),
+    "Flatten": _flatten,
+    "Relu": _direct(),
+    "Clip": _clip,
+    "Sigmoid": _direct(),
+    "HardSwish": _direct(),
+    "HardSigmoid": _direct("alpha", "beta"),
+    "Softmax": _direct("axis"),
+    "Add": _direct(),
+    "Mul": _direct(),
+    "Concat": _direct("axis"),
+    "Split": _split,
+    "Slice": _slice,
+    "ChannelShuffle": _channel_shuffle,
+    "Reshape": _reshape,
+    "Transpose": _direct("perm"),
+    "Pad": _pad,
+}

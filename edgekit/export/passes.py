@@ -1,0 +1,65 @@
+"""From what a front end built to the canonical hub graph. Pure functions: a graph in, another graph out."""
+
+from __future__ import annotations
+
+from edgekit.core.errors import GraphError
+from edgekit.core.graph import Graph, Node
+from edgekit.export.builder import unique_name
+from edgekit.export.folding import batch_norm_as_depthwise, fold_affine, fold_batch_norm
+from edgekit.export.fusion import (
+    fuse_channel_shuffle,
+    fuse_clip,
+    fuse_hard_activations,
+    global_average_pool,
+    merge_pad,
+    simplify_views,
+)
+from edgekit.export.sweep import SweepRule, eliminate_dead, sweep_graph
+
+__all__ = ["CANONICAL_RULES", "canonicalize", "classifier_output", "eliminate_dead", "fold_batch_norm"]
+
+CANONICAL_RULES: tuple[SweepRule, ...] = (
+    fuse_channel_shuffle,
+    fuse_hard_activations,
+    fold_affine,
+    batch_norm_as_depthwise,
+    fuse_clip,
+    merge_pad,
+    global_average_pool,
+    simplify_views,
+)
+
+
+def canonicalize(graph: Graph) -> Graph:
+    """The canonical form that `edgekit.core.graph` describes.
+
+    Runs the rules until nothing changes any more: dropping one node can bring two others together.
+    """
+    current = eliminate_dead(graph)
+    while True:
+        following = eliminate_dead(sweep_graph(current, CANONICAL_RULES))
+        if following.nodes == current.nodes:
+            return following
+        current = following
+
+
+def classifier_output(graph: Graph) -> Graph:
+    """Make the output [1, classes]; a [1, classes, 1, 1] map (fully convolutional heads) gets a Flatten.
+
+    Raises:
+        GraphError: The output is no vector of class scores.
+    """
+    shape = graph.shapes[graph.output]
+    if len(shape) == 2:
+        return graph
+    if any(size != 1 for size in shape[2:]) or len(shape) < 2:
+        raise GraphError(
+            f"output {graph.output!r} has shape {shape}; expected one score per class, [1, classes]",
+            hint="only classifiers are supported; check the input size if the model is fully convolutional",
+        )
+    taken = {node.name for node in graph.nodes} | graph.shapes.keys()
+    name = unique_name("flatten", taken)
+    flatten = Node(name=name, op="Flatten", inputs=(graph.output,), outputs=(name,))
+    return graph.replace(
+        nodes=(*graph.nodes, flatten), shapes=dict(graph.shapes) | {name: (shape[0], shape[1])}, output=name
+    )
