@@ -1,0 +1,68 @@
+"""What an architecture file offers: `ARCHITECTURE = Architecture(...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from torch import nn
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """What the source says of a variant at 1000 classes, and how exactly it says it.
+
+    Args:
+        num_params: Parameters; None where the source gives none.
+        macs: Multiply-accumulates of one picture at `input_size`; None where the source gives none.
+        input_size: Pixels.
+        source: Paper and table, or library.
+        tolerance: Relative rounding of the source's figures; 0 when they are exact (parameters only).
+        top1: Published ImageNet top-1 in percent, None where there is none.
+    """
+
+    num_params: int | None
+    macs: int | None
+    input_size: int = 224
+    source: str
+    tolerance: float = 0.0
+    top1: float | None = None
+
+
+class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Size of one network.
+
+    Args:
+        variant: Variant name, as `Architecture.variants` lists it.
+        width: Width multiplier; None for the variant's own.
+        num_classes: Outputs.
+        in_channels: 3 for RGB, 1 for gray.
+        input_size: Square input in pixels; decides whether the small-image stem is used.
+        dropout: Before the classifier.
+    """
+
+    variant: str
+    width: float | None = None
+    num_classes: int = 1000
+    in_channels: int = 3
+    input_size: int = 224
+    dropout: float = 0.0
+
+
+class Architecture(msgspec.Struct, frozen=True, kw_only=True):
+    """One family of networks.
+
+    Args:
+        name: File name, the prefix of every variant name.
+        title: Name as papers write it.
+        paper: Reference.
+        variants: Variant name -> published figures.
+        build: Makes the network.
+        takes_width: Whether `width` is free; otherwise only the variants exist.
+    """
+
+    name: str
+    title: str
+    paper: str
+    variants: dict[str, Published]
+    build: Callable[[BuildOptions], nn.Module]
+    takes_width: bool = False

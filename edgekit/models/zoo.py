@@ -1,0 +1,89 @@
+"""From a name to a network: the catalogue of architectures, its variants, and the aliases with embedded weights."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+from torch import nn
+
+from edgekit.core.catalogue import Catalogue
+from edgekit.core.errors import UnknownNameError, UsageError
+from edgekit.models.architecture import Architecture, BuildOptions
+
+ARCHITECTURES: Catalogue[Architecture] = Catalogue(
+    "edgekit.models.architectures", "ARCHITECTURE", Architecture, "architecture"
+)
+_WIDTH_SUFFIX = re.compile(r"_w(\d+(?:\.\d+)?)$")
+
+
+def variant_names() -> tuple[str, ...]:
+    """Every variant of every architecture. Imports all of them."""
+    return tuple(variant for name in ARCHITECTURES.names for variant in ARCHITECTURES.load(name).variants)
+
+
+def find_architecture(variant: str) -> Architecture:
+    """The architecture that a variant name (without width suffix) belongs to.
+
+    Raises:
+        UnknownNameError: No architecture has such a variant; the nearest variant is the hint.
+    """
+    # Longest file name that begins the variant's: the folder is the catalogue, and only that file is imported.
+    for name in sorted(ARCHITECTURES.names, key=len, reverse=True):
+        if variant.startswith(name):
+            architecture = ARCHITECTURES.load(name)
+            if variant in architecture.variants:
+                return architecture
+    raise UnknownNameError("architecture", variant, variant_names())
+
+
+def parse_model_name(name: str) -> BuildOptions:
+    """Variant and width of a model name such as "mobilenet_v2_w0.35"; other options keep their defaults.
+
+    Raises:
+        UnknownNameError: No such variant.
+        UsageError: A width for an architecture that has none, or a width that is not positive.
+    """
+    match = _WIDTH_SUFFIX.search(name)
+    variant = name[: match.start()] if match else name
+    architecture = find_architecture(variant)
+    options = BuildOptions(variant=variant, width=float(match.group(1)) if match else None)
+    check_options(options, architecture)
+    return options
+
+
+def check_options(options: BuildOptions, architecture: Architecture) -> None:
+    """Raise `UsageError` for sizes that make no network."""
+    if options.width is not None and not architecture.takes_width:
+        raise UsageError(
+            f"{architecture.title} has no free width, got {options.width}",
+            hint=f"choose a variant: {', '.join(architecture.variants)}",
+        )
+    if options.width is not None and not 0 < options.width <= 4:  # noqa: PLR2004 - wider than 4x is a slip of the pen
+        raise UsageError(f"width {options.width} is out of range, expected more than 0 and at most 4")
+    if not 24 <= options.input_size <= 1024:  # noqa: PLR2004 - below, the last maps vanish; above, it is no edge model
+        raise UsageError(f"input size {options.input_size} is out of range, expected 24 to 1024 pixels")
+    if options.num_classes < 2:  # noqa: PLR2004 - two classes make a classifier
+        raise UsageError(f"a classifier needs at least 2 classes, got {options.num_classes}")
+
+
+def model_name(options: BuildOptions) -> str:
+    """The name that `parse_model_name` reads: variant, and width when it is not the variant's own."""
+    return options.variant if options.width is None else f"{options.variant}_w{options.width:g}"
+
+
+def build_model(options: BuildOptions) -> nn.Module:
+    """Make a network with random weights.
+
+    Raises:
+        UnknownNameError: No such variant.
+        UsageError: Sizes that make no network.
+    """
+    architecture = find_architecture(options.variant)
+    check_options(options, architecture)
+    return architecture.build(options)
+
+
+def with_sizes(options: BuildOptions, **sizes: float | None) -> BuildOptions:
+    """The options with the sizes that are not None replaced."""
+    return msgspec.structs.replace(options, **{key: value for key, value in sizes.items() if value is not None})

@@ -1,0 +1,202 @@
+"""The training loop: one readable pass over epochs and batches."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from edgekit.core.errors import TrainingError
+from edgekit.core.history import EpochRow
+from edgekit.core.progress import Progress
+from edgekit.core.recipe import TrainSection
+from edgekit.train.augment import Mixed
+from edgekit.train.feed import Feed
+from edgekit.train.loss import total_loss
+from edgekit.train.schedule import WeightAverage, learning_rate_at
+from edgekit.train.state import TrainState, load_state, save_state
+
+
+
+class Hooks(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training run calls besides its own steps.
+
+    Args:
+        validate: Measures the (averaged) network after every epoch.
+        progress: Shows how far it is.
+        on_epoch: Receives the history after every epoch (logs, curves).
+    """
+
+    validate: Callable[[nn.Module], tuple[float, float]]
+    progress: Progress
+    on_epoch: Callable[[list[EpochRow]], None]
+
+
+def make_optimizer(module: nn.Module, config: TrainSection) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum 0.9, or AdamW; no weight decay on biases and BatchNorm."""
+    decayed = [parameter for parameter in module.parameters() if parameter.ndim > 1]
+    plain = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True, foreach=True)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, foreach=True)
+
+
+class Trainer:
+    """One training run.
+
+    Args:
+        module: The network, on the device that trains, in channels-last memory.
+        feed: Training batches.
+        config: How to train.
+        hooks: Validation, progress, logs.
+        teacher: Network to distil from, in eval mode on the same device; None for none.
+    """
+
+    def __init__(
+        self, module: nn.Module, feed: Feed, config: TrainSection, hooks: Hooks, teacher: nn.Module | None = None
+    ) -> None:
+        self.module = module
+        self.feed = feed
+        self.config = config
+        self.hooks = hooks
+        self.teacher = teacher
+        self.optimizer = make_optimizer(module, config)
+        self.average = WeightAverage(module, config.ema_decay) if config.ema_decay else None
+        self.num_batches = max(1, feed.num_pictures // config.batch_size)
+        self.history: list[EpochRow] = []
+        self.step = 0
+        self.device = next(module.parameters()).device
+
+    def run(self, state_path: Path, *, resume: bool = False) -> dict[str, Tensor]:
+        """Train to the last epoch, saving the state after each.
+
+        Args:
+            state_path: Where the resumable state lies (.safetensors and .json).
+            resume: Continue from it if it exists; the result is that of an uninterrupted run.
+
+        Returns:
+            State dict of the trained (averaged) network.
+
+        Raises:
+            TrainingError: The loss is not finite.
+            CheckpointError: The state to resume from is damaged or of another network.
+        """
+        if resume and state_path.exists():
+            self._restore(load_state(state_path))
+        for epoch in range(len(self.history) + 1, self.config.epochs + 1):
+            self.history.append(self._run_epoch(epoch))
+            save_state(state_path, self._snapshot())
+            self.hooks.on_epoch(self.history)
+        return self._final_state()
+
+    def _run_epoch(self, epoch: int) -> EpochRow:
+        start = time.perf_counter()
+        self.module.train()
+        self.hooks.progress.begin(f"epoch {epoch}/{self.config.epochs}", self.num_batches)
+        loss_sum = torch.zeros((), device=self.device)
+        num_right = torch.zeros((), device=self.device)
+        num_seen, is_mixed = 0, False
+        for pictures, target in self.feed.batches(epoch):
+            loss, logits = self._run_step(pictures, target)
+            loss_sum += loss * len(pictures)
+            num_right += (logits.argmax(1) == target.first).sum()
+            num_seen += len(pictures)
+            is_mixed = is_mixed or target.weight != 1.0
+            if self.step % 10 == 0 or num_seen == len(pictures):
+                self._check_finite(loss, epoch)
+            seconds = time.perf_counter() - start
+            status = f"loss {float(loss_sum) / num_seen:.3f}  {num_seen / seconds:.0f} images/s"
+            self.hooks.progress.advance(1, status if is_mixed else f"{status}  top-1 {num_right / num_seen:.1%}")
+        self._check_finite(loss_sum, epoch)
+        train_seconds = time.perf_counter() - start
+        val_loss, val_top1 = self._validate()
+        self.hooks.progress.end()
+        return EpochRow(
+            epoch=epoch,
+            seconds=time.perf_counter() - start,
+            train_loss=float(loss_sum) / num_seen,
+            train_top1=None if is_mixed else float(num_right) / num_seen,
+            val_loss=val_loss,
+            val_top1=val_top1,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            images_per_second=num_seen / train_seconds,
+        )
+
+    def _run_step(self, pictures: Tensor, target: Mixed) -> tuple[Tensor, Tensor]:
+        """One forward and backward pass and weight update; returns the detached loss and logits."""
+        config = self.config
+        num_steps = self.num_batches * config.epochs
+        num_warmup = round(config.warmup_epochs * self.num_batches)
+        rate = learning_rate_at(self.step, peak=config.learning_rate, num_steps=num_steps, num_warmup=num_warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
+            logits = self.module(pictures)
+            teacher_logits = None
+            if self.teacher is not None:
+                with torch.no_grad():
+                    teacher_logits = self.teacher(pictures).float()
+        logits = logits.float()
+        loss = total_loss(logits, target, teacher_logits, config)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if config.grad_clip:
+            nn.utils.clip_grad_norm_(self.module.parameters(), config.grad_clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.module, self.step)
+        self.step += 1
+        return loss.detach(), logits.detach()
+
+    def _check_finite(self, loss: Tensor, epoch: int) -> None:
+        if not math.isfinite(float(loss)):
+            raise TrainingError(
+                f"the loss is {float(loss)} at epoch {epoch}, step {self.step}",
+                hint=f"lower train.learning_rate (now {self.config.learning_rate:g}) or set train.grad_clip=1.0; "
+                "the last epoch's state is kept",
+            )
+
+    def _validate(self) -> tuple[float, float]:
+        """Measure the network that would be saved, then put the live weights back."""
+        if self.average is None:
+            return self.hooks.validate(self.module.eval())
+        live = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
+        self.module.load_state_dict(self.average.shadow)
+        result = self.hooks.validate(self.module.eval())
+        self.module.load_state_dict(live)
+        return result
+
+    def _final_state(self) -> dict[str, Tensor]:
+        source = self.module.state_dict() if self.average is None else self.average.shadow
+        return {name: tensor.detach().clone() for name, tensor in source.items()}
+
+    def _snapshot(self) -> TrainState:
+        return TrainState(
+            module=self.module.state_dict(),
+            average=None if self.average is None else self.average.shadow,
+            optimizer=self.optimizer.state_dict(),
+            history=self.history,
+            step=self.step,
+            config=self.config,
+        )
+
+    def _restore(self, state: TrainState) -> None:
+        if state.config != self.config:
+            raise TrainingError(
+                "the saved state was trained with another recipe",
+                hint="resume with the run folder's own recipe.toml, or train into a new folder",
+            )
+        self.module.load_state_dict(state.module)
+        self.optimizer.load_state_dict(state.optimizer)
+        if self.average is not None and state.average is not None:
+            self.average.shadow = state.average
+        self.history, self.step = state.history, state.step
