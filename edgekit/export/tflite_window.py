@@ -64,6 +64,17 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         return (self.height.before, self.width.before, self.height.after, self.width.after)
 
     @property
+    def area(self) -> int:
+        """Positions in the window."""
+        return self.height.kernel * self.width.kernel
+
+    @property
+    def covers_map(self) -> bool:
+        """Whether one window covers the whole map, without padding."""
+        sizes = (self.height.in_size, self.width.in_size)
+        return not any(self.pads) and sizes == (self.height.kernel, self.width.kernel)
+
+    @property
     def padding(self) -> int | None:
         """TFLite `Padding` that does it, None if neither does."""
         if self.height.is_valid and self.width.is_valid:
