@@ -1,0 +1,54 @@
+"""How small the integers can get: their order-0 entropy, the limit of any coder of independent symbols."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.core.quant import QuantizedGraph, QuantTensor
+
+SCALE_BYTES = 4
+ZERO_POINT_BYTES = 4
+_BIAS_BITS = 32
+
+
+def order0_bits(values: npt.NDArray[np.integer]) -> float:
+    """Shannon entropy of the values as independent symbols of one distribution, in bits for all of them.
+
+    >>> order0_bits(np.array([0, 0, 1, 1]))
+    4.0
+    """
+    if values.size == 0:
+        return 0.0
+    _, counts = np.unique(values, return_counts=True)
+    return float(-(counts * np.log2(counts / values.size)).sum()) + 0.0
+
+
+def entropy_bytes(tensor: QuantTensor) -> int:
+    """Order-0 entropy of one tensor's integers, in whole bytes."""
+    return math.ceil(order0_bits(tensor.values) / 8)
+
+
+def side_bytes(tensor: QuantTensor) -> int:
+    """What must be stored beside a weight tensor: float32 scales, and int32 zero-points where they are not all zero."""
+    num_scales = int(tensor.params.scale.size)
+    has_zero_points = bool(tensor.params.zero_point.any())
+    return SCALE_BYTES * num_scales + ZERO_POINT_BYTES * num_scales * has_zero_points
+
+
+def limit_bytes(model: QuantizedGraph) -> int:
+    """The size that no lossless coder of independent symbols goes below.
+
+    Order-0 entropy of every weight tensor, each with its own distribution, plus side information: weight scales,
+    biases as int32 (their scales follow from the others), and scale and zero-point of every distinct activation grid.
+    """
+    total = 0
+    for tensor in model.constants.values():
+        if tensor.params.num_bits == _BIAS_BITS:
+            total += 4 * int(tensor.values.size)
+        else:
+            total += entropy_bytes(tensor) + side_bytes(tensor)
+    grids = {(float(grid.scale[0]), int(grid.zero_point[0])) for grid in model.activations.values()}
+    return total + (SCALE_BYTES + 1) * len(grids)

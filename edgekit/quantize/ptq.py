@@ -1,0 +1,177 @@
+"""Static post-training quantization: a float graph and its calibration become integers, scales and zero-points.
+
+The order: plan (which activations get a grid, `plan`), choose activation grids (`ranges`), choose weight grids and
+guard the biases (`weights`), round the weights (a replaceable step), correct the biases (`bias`), round them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.core.errors import QuantizationError
+from edgekit.core.graph import Array, Graph, Node
+from edgekit.core.quant import QuantizedGraph, QuantParams, QuantTensor
+from edgekit.core.recipe import QuantizeSection
+from edgekit.quantize import weights
+from edgekit.quantize.bias import mean_shift
+from edgekit.quantize.calibration import Calibration
+from edgekit.quantize.histogram import merge
+from edgekit.quantize.plan import Layer, QuantizationPlan, plan_quantization
+from edgekit.quantize.ranges import choose_grid
+from edgekit.quantize.schemes import Scheme, parse_scheme, require_supported
+
+FIXED_GRID = QuantParams(
+    scale=np.array([1.0 / 256.0], dtype=np.float32), zero_point=np.array([-128], dtype=np.int32), num_bits=8
+)
+"""Grid of values from 0 to 1 (Sigmoid, Softmax), as TFLite demands it."""
+
+
+class Rounding(Protocol):
+    """How the weights of one layer become integers once their grid is chosen.
+
+    Rounding to nearest is `weights.round_to_nearest` wrapped; learned and second-order rounding are objects that carry
+    what they need (inputs of the layer, a Hessian) by layer name.
+    """
+
+    def __call__(self, layer: Layer, weight: npt.NDArray[np.floating], grid: QuantParams) -> npt.NDArray[np.int8]:
+        """Integers of a weight tensor, within -qmax..qmax of the grid."""
+        ...
+
+
+def nearest(layer: Layer, weight: npt.NDArray[np.floating], grid: QuantParams) -> npt.NDArray[np.int8]:
+    """The default `Rounding`: each weight on its own."""
+    del layer
+    return weights.round_to_nearest(weight, grid)
+
+
+def quantize_static(
+    graph: Graph, calibration: Calibration, config: QuantizeSection, *, rounding: Rounding = nearest
+) -> QuantizedGraph:
+    """Quantize a float graph to int8 activations and int8-stored weights.
+
+    Args:
+        graph: Canonical float graph.
+        calibration: From `calibrate` on the same graph.
+        config: Scheme, how ranges are chosen, bias correction, reduced range.
+        rounding: How weights become integers.
+
+    Raises:
+        UsageError: The scheme is not in the grammar, or not one that is implemented.
+        UnsupportedOpError: An operator without an integer form; names the node.
+        QuantizationError: A weight or bias is not finite, or the calibration is of another graph; names the tensor.
+    """
+    scheme = parse_scheme(config.scheme)
+    require_supported(scheme)
+    graph = unshare_constants(graph)
+    plan = plan_quantization(graph)
+    grids = choose_activation_grids(plan, calibration, config)
+    constants: dict[str, QuantTensor] = {
+        name: weights.quantize_operand(_real(graph, name), name=name) for name in plan.constants
+    }
+    biases: dict[str, npt.NDArray[np.float64]] = {}
+    num_bits = effective_weight_bits(scheme, config)
+    for layer in plan.layers:
+        weight = _real(graph, layer.weight)
+        grid = _layer_grid(graph, layer, grids, num_bits)
+        values = rounding(layer, weight, grid)
+        constants[layer.weight] = QuantTensor(values=values, params=grid)
+        bias = _real(graph, layer.bias) if layer.bias else np.zeros(weight.shape[0])
+        if config.bias_correction:
+            error = grid.dequantize(values) - weight
+            bias = bias - mean_shift(graph, layer, error, calibration.channel_means[layer.input])
+        if layer.bias or config.bias_correction:
+            biases[layer.node.name] = bias.astype(np.float64)
+    graph, bias_names = replace_biases(graph, biases)
+    for layer in plan.layers:
+        name = bias_names.get(layer.node.name)
+        if name is not None:
+            input_scale = float(grids[layer.input].scale[0])
+            constants[name] = weights.quantize_bias(
+                biases[layer.node.name], input_scale, constants[layer.weight].params, name=name
+            )
+    return QuantizedGraph(graph=graph, scheme=config.scheme, activations=grids, constants=constants)
+
+
+def effective_weight_bits(scheme: Scheme, config: QuantizeSection) -> int:
+    """Grid bits of the weights; `reduce_range` takes one off eight.
+
+    With 7-bit weights the pairs of products that AVX2 adds up in 16 bits cannot saturate.
+    """
+    return min(scheme.weight_bits, 7) if config.reduce_range else scheme.weight_bits
+
+
+def choose_activation_grids(
+    plan: QuantizationPlan, calibration: Calibration, config: QuantizeSection
+) -> dict[str, QuantParams]:
+    """One grid per group, from the merged histograms of its visible members, given to every member.
+
+    Raises:
+        QuantizationError: The calibration lacks an activation of the plan.
+    """
+    if not 50.0 < config.percentile <= 100.0:
+        raise QuantizationError(f"percentile: expected above 50 and at most 100, got {config.percentile}")
+    grids: dict[str, QuantParams] = {}
+    for group in plan.groups:
+        if group.is_fixed:
+            grid = FIXED_GRID
+        else:
+            missing = [name for name in group.visible if name not in calibration.histograms]
+            if missing:
+                raise QuantizationError(f"calibration has no activation {missing[0]}: it is of another graph")
+            histogram = merge(calibration.histograms[name] for name in group.visible)
+            grid = choose_grid(histogram, config.ranges, percentile=config.percentile)
+        grids.update(dict.fromkeys(group.members, grid))
+    return grids
+
+
+def unshare_constants(graph: Graph) -> Graph:
+    """Give every node constants of its own: the grid of a bias depends on the layer's input, so none can be shared."""
+    taken: set[str] = set()
+    constants = dict(graph.constants)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        inputs: list[str] = []
+        for name in node.inputs:
+            own = f"{name}@{node.name}" if name in taken else name
+            if name in graph.constants:
+                constants[own] = graph.constants[name]
+                taken.add(own)
+            inputs.append(own)
+        nodes.append(_with_inputs(node, inputs))
+    return graph.replace(nodes=nodes, constants=constants)
+
+
+def replace_biases(graph: Graph, biases: Mapping[str, npt.NDArray[np.float64]]) -> tuple[Graph, dict[str, str]]:
+    """The graph with new float biases, adding one to layers that have none; and node name -> bias name."""
+    constants: dict[str, Array] = dict(graph.constants)
+    names: dict[str, str] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.name in biases:
+            given = node.inputs[2:]
+            names[node.name] = given[0] if given else f"{node.name}.bias"
+            constants[names[node.name]] = biases[node.name].astype(np.float32)
+            node = _with_inputs(node, [*node.inputs[:2], names[node.name]])
+        nodes.append(node)
+    return graph.replace(nodes=nodes, constants=constants), names
+
+
+def _layer_grid(graph: Graph, layer: Layer, grids: Mapping[str, QuantParams], num_bits: int) -> QuantParams:
+    weight = _real(graph, layer.weight)
+    grid = weights.choose_weight_grid(weight, num_bits, "max", name=layer.weight)
+    bias = _real(graph, layer.bias) if layer.bias else None
+    if bias is not None:
+        weights.require_finite(bias, str(layer.bias))
+    return weights.guard_bias(grid, bias, float(grids[layer.input].scale[0]), float(grids[layer.output].scale[0]))
+
+
+def _with_inputs(node: Node, inputs: list[str]) -> Node:
+    return Node(name=node.name, op=node.op, inputs=tuple(inputs), outputs=node.outputs, attrs=node.attrs)
+
+
+def _real(graph: Graph, name: str) -> npt.NDArray[np.float32]:
+    return np.asarray(graph.constants[name], dtype=np.float32)

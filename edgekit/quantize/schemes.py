@@ -1,0 +1,121 @@
+"""Scheme ids: `<static|dynamic|weight_only>_w<i|fp><bits>_a<i|fp><bits>` (DESIGN 4.3).
+
+The bits of a scheme are *grid* bits: levels used. Storage is int8 whatever the grid, and so is what the kernel
+multiplies (DESIGN 2.4).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from edgekit.core.errors import UsageError
+
+GRAMMAR = "<static|dynamic|weight_only>_w<i|fp><bits>_a<i|fp><bits>"
+WEIGHT_BITS = range(4, 9)
+"""Weight grids that static quantization makes; all are stored in int8."""
+
+NumberKind = Literal["i", "fp"]
+
+_PATTERN = re.compile(r"(static|dynamic|weight_only)_w(i|fp)(\d{1,2})_a(i|fp)(\d{1,2})")
+
+
+class Scheme(msgspec.Struct, frozen=True, kw_only=True):
+    """What is quantized, and to how many bits.
+
+    Args:
+        mode: "static" (grids of activations from calibration pictures), "dynamic" (found at run time), or
+            "weight_only" (activations stay float).
+        weight_kind: "i" for integers, "fp" for floating point.
+        weight_bits: Grid bits of the weights.
+        activation_kind: As `weight_kind`, of the activations.
+        activation_bits: Grid bits of the activations.
+    """
+
+    mode: Literal["static", "dynamic", "weight_only"]
+    weight_kind: NumberKind = "i"
+    weight_bits: int = 8
+    activation_kind: NumberKind = "i"
+    activation_bits: int = 8
+
+    @property
+    def id(self) -> str:
+        """The scheme in the grammar.
+
+        >>> Scheme(mode="static", weight_bits=6).id
+        'static_wi6_ai8'
+        """
+        weights = f"w{self.weight_kind}{self.weight_bits}"
+        return f"{self.mode}_{weights}_a{self.activation_kind}{self.activation_bits}"
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether `quantize_static` makes it."""
+        return (
+            self.mode == "static"
+            and self.weight_kind == "i"
+            and self.weight_bits in WEIGHT_BITS
+            and self.activation_kind == "i"
+            and self.activation_bits == 8
+        )
+
+
+def parse_scheme(text: str) -> Scheme:
+    """Read a scheme id.
+
+    >>> parse_scheme("static_wi6_ai8").weight_bits
+    6
+
+    Raises:
+        UsageError: The text is not in the grammar.
+    """
+    match = _PATTERN.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"scheme {text!r} is not of the form {GRAMMAR}", hint="for example static_wi8_ai8 or static_wi6_ai8"
+        )
+    mode, weight_kind, weight_bits, activation_kind, activation_bits = match.groups()
+    fields = {
+        "mode": mode,
+        "weight_kind": weight_kind,
+        "weight_bits": int(weight_bits),
+        "activation_kind": activation_kind,
+        "activation_bits": int(activation_bits),
+    }
+    return msgspec.convert(fields, Scheme)
+
+
+def scheme_from_bits(bits: float | str) -> Scheme:
+    """The scheme that `--bits` stands for: static, int8 activations, weights on a grid of that many bits.
+
+    >>> scheme_from_bits("8").id
+    'static_wi8_ai8'
+
+    Raises:
+        UsageError: No whole number of bits from 4 to 8.
+    """
+    wanted = f"--bits takes a whole number from {WEIGHT_BITS[0]} to {WEIGHT_BITS[-1]}, got {bits!r}"
+    hint = "8 is the safe choice; fewer bits make the packed file smaller, not the inference faster"
+    try:
+        number = float(bits)
+    except ValueError:
+        raise UsageError(wanted, hint=hint) from None
+    if number not in WEIGHT_BITS:
+        raise UsageError(wanted, hint=hint)
+    return Scheme(mode="static", weight_bits=int(number))
+
+
+def require_supported(scheme: Scheme) -> None:
+    """Refuse a well-formed scheme that nothing here makes yet.
+
+    Raises:
+        UsageError: Not static integer weights of 4 to 8 bits with int8 activations.
+    """
+    if scheme.is_supported:
+        return
+    raise UsageError(
+        f"scheme {scheme.id} is not implemented: expected static_wi<{WEIGHT_BITS[0]}..{WEIGHT_BITS[-1]}>_ai8",
+        hint="use static_wi8_ai8",
+    )
