@@ -171,7 +171,7 @@ def sqnr_chart(report: Report) -> SqnrChart | None:
     """The SQNR of every layer in order; None when fewer than two were measured."""
     measured = [(row.name, row.sqnr_db) for row in report.layers if row.sqnr_db is not None]
     finite = [value for _, value in measured if math.isfinite(value)]
-    if len(finite) < 2:  # noqa: PLR2004 (a profile needs two points)
+    if len(finite) < 2:
         return None
     values = nice_ticks(min(0.0, *finite), max(finite))
     first, span = values[0], values[-1] - values[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -62,7 +61,7 @@ def read_report(path: Path) -> Report:
     if path.is_dir():
         path /= JSON_NAME
     try:
-        document: Any = msgspec.json.decode(path.read_bytes())
+        document: object = msgspec.json.decode(path.read_bytes())
     except FileNotFoundError as error:
         raise UsageError(f"no report at {path}", hint="a run folder holds one after `edgekit compress`") from error
     except OSError as error:
@@ -88,7 +87,7 @@ def without_surrogates(report: Report) -> Report:
     return msgspec.convert(_escape_surrogates(msgspec.to_builtins(report)), Report)
 
 
-def _escape_surrogates(value: Any) -> Any:
+def _escape_surrogates(value: object) -> object:
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
@@ -100,7 +99,7 @@ def _escape_surrogates(value: Any) -> Any:
     return value
 
 
-def _restore_numbers(value: Any, kind: msgspec.inspect.Type) -> Any:
+def _restore_numbers(value: object, kind: msgspec.inspect.Type) -> object:
     """NaN for every null at a place whose type is a plain float."""
     if isinstance(kind, msgspec.inspect.FloatType):
         return math.nan if value is None else value

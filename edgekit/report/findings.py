@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-from edgekit.core.measurement import Accuracy, Agreement, Latency
+from edgekit.core.measurement import Accuracy, Agreement, Latency, wilson_interval
 from edgekit.core.report import Check, LayerRow, Report
 from edgekit.report.formatting import format_number, plural
 
@@ -68,7 +68,7 @@ def compute_kind(scheme: str) -> str | None:
         return None
     if match["mode"] == "weight_only" or match["akind"] == "f":
         return f"float{match['abits']}" if match["akind"] == "f" else "float32"
-    return "int8" if int(match["abits"]) <= 8 else f"int{match['abits']}"  # noqa: PLR2004 (bits of a byte)
+    return "int8" if int(match["abits"]) <= 8 else f"int{match['abits']}"
 
 
 def quantized_word(report: Report) -> str:
@@ -100,7 +100,7 @@ def verdict_sentence(report: Report) -> str:
 
 
 def ratio(larger: float, smaller: float) -> float | None:
-    """larger / smaller, None when there is nothing to divide by."""
+    """Quotient larger / smaller; None when there is nothing to divide by."""
     return larger / smaller if smaller else None
 
 
@@ -142,6 +142,11 @@ def agreement_rows(report: Report) -> tuple[tuple[str, str, Agreement], ...]:
 def num_disagreements(agreement: Agreement) -> int:
     """Pictures answered differently."""
     return round((1.0 - agreement.top1) * agreement.n)
+
+
+def agreement_interval(agreement: Agreement) -> tuple[float, float]:
+    """95 % Wilson interval of the share of equal answers."""
+    return wilson_interval(round(agreement.top1 * agreement.n), agreement.n)
 
 
 def headline_latency(report: Report) -> Latency | None:

@@ -1,9 +1,13 @@
 """Numbers as people read them. Pure; shared by the page, the terminal and the Markdown."""
 
+# The examples show the signs that are printed.
+# ruff: noqa: RUF002
+
 from __future__ import annotations
 
 import math
 import unicodedata
+from datetime import datetime
 
 DASH = "\N{EN DASH}"
 """Stands for a value that is not there."""
@@ -133,6 +137,33 @@ def format_seconds(seconds: float) -> str:
     if whole >= _SECONDS_PER_MINUTE:
         return f"{whole // _SECONDS_PER_MINUTE} min {whole % _SECONDS_PER_MINUTE:02d} s"
     return f"{_three_digits(seconds)} s"
+
+
+def format_small(value: float) -> str:
+    """An error of any magnitude with two significant digits or two decimals.
+
+    >>> format_small(4.81e-06), format_small(0.0), format_small(0.587)
+    ('4.8e−06', '0', '0.59')
+    """
+    if value == 0:
+        return "0"
+    if math.isfinite(value) and abs(value) < 0.1:
+        return f"{value:.2g}".replace("-", MINUS)
+    return format_number(value)
+
+
+def format_date(created: str) -> str:
+    """An ISO 8601 time for reading; anything else comes back as it is.
+
+    >>> format_date("2025-01-31T12:05:09+00:00"), format_date("yesterday")
+    ('2025-01-31 12:05 UTC', 'yesterday')
+    """
+    try:
+        moment = datetime.fromisoformat(created)
+    except ValueError:
+        return printable(created)
+    zone = moment.tzname()
+    return f"{moment:%Y-%m-%d %H:%M}{f' {zone}' if zone else ''}"
 
 
 def format_shape(shape: tuple[int, ...]) -> str:

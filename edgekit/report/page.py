@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -52,15 +53,18 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        bytes=formatting.format_bytes,
-        count=formatting.format_count,
+        bytes=_unbroken(formatting.format_bytes),
+        count=_unbroken(formatting.format_count),
+        date=formatting.format_date,
         ms=formatting.format_ms,
         number=formatting.format_number,
-        percent=formatting.format_percent,
+        percent=_unbroken(formatting.format_percent),
         plain=formatting.printable,
-        points=formatting.format_points,
-        seconds=formatting.format_seconds,
+        points=_unbroken(formatting.format_points),
+        seconds=_unbroken(formatting.format_seconds),
         shape=formatting.format_shape,
+        share=_without_unit,
+        small=formatting.format_small,
     )
     functions: dict[str, Any] = {
         "findings": findings,
@@ -71,6 +75,15 @@ def _environment() -> jinja2.Environment:
     }
     environment.globals.update(functions)
     return environment
+
+
+def _unbroken(write: Callable[..., str]) -> Callable[..., str]:
+    """The same words with spaces at which no line breaks: "732 kB" stays together."""
+    return lambda *values: write(*values).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _without_unit(share: float | None, digits: int = 2) -> str:
+    return formatting.format_percent(share, digits).removesuffix(" %")
 
 
 def _source(environment: jinja2.Environment, name: str) -> str:

@@ -31,7 +31,7 @@ def picture_size(png_base64: str) -> PictureSize | None:
         base64.b64decode(png_base64, validate=True)
     except (binascii.Error, ValueError):
         return None
-    if len(header) < 24 or header[:8] != _PNG_SIGNATURE or header[12:16] != b"IHDR":  # noqa: PLR2004 (PNG layout)
+    if len(header) < 24 or header[:8] != _PNG_SIGNATURE or header[12:16] != b"IHDR":
         return None
     width, height = struct.unpack(">II", header[16:24])
     return PictureSize(width=width, height=height, pixelated=min(width, height) < _PIXELATED_BELOW)

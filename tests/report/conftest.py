@@ -117,10 +117,12 @@ def disagreements(count: int = 9) -> tuple[Disagreement, ...]:
 
 def checks() -> tuple[Check, ...]:
     return (
-        Check(name="float ONNX equals the torch model", passed=True, measured="max abs error 4.8e-06", bar="at most 1e-04"),
+        Check(
+            name="float ONNX equals the torch model", passed=True, measured="max abs error 4.8e-06", bar="at most 1e-04"
+        ),
         Check(name="quantization applied everywhere", passed=True, measured="0 float ops left", bar="none"),
-        Check(name="accuracy kept by the TFLite file", passed=True, measured="−0.10 points", bar="at most 1.0 lost"),
-        Check(name="accuracy kept by the ONNX file", passed=True, measured="−0.12 points", bar="at most 1.0 lost"),
+        Check(name="accuracy kept by the TFLite file", passed=True, measured="-0.10 points", bar="at most 1.0 lost"),
+        Check(name="accuracy kept by the ONNX file", passed=True, measured="-0.12 points", bar="at most 1.0 lost"),
         Check(name="TFLite and ONNX hold the same integers", passed=True, measured="equal", bar="equal"),
         Check(name="TFLite and ONNX outputs", passed=True, measured="2 steps apart", bar="at most 3"),
     )
@@ -203,7 +205,7 @@ def fail(report: Report) -> Report:
     missed = Check(
         name="accuracy kept by the TFLite file",
         passed=False,
-        measured="−3.20 points",
+        measured="-3.20 points",
         bar="at most 1.0 lost",
         layer="features.3.conv.1",
     )

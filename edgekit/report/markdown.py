@@ -1,0 +1,162 @@
+"""The report as Markdown, for pull requests, READMEs and mail."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from edgekit.core.report import Report
+from edgekit.report import findings
+from edgekit.report.charts import size_chart
+from edgekit.report.formatting import (
+    TIMES,
+    format_bytes,
+    format_count,
+    format_ms,
+    format_number,
+    format_percent,
+    format_points,
+    format_seconds,
+    format_shape,
+    percent_digits,
+    plural,
+    printable,
+)
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~#&$])")
+
+
+def escape_markdown(text: str) -> str:
+    r"""A name on one line, with everything escaped that Markdown or HTML would take for markup.
+
+    >>> print(escape_markdown("a|b <script> *c*"))
+    a\|b \<script\> \*c\*
+    """
+    return _SPECIAL.sub(r"\\\1", printable(text))
+
+
+def render_markdown(report: Report) -> str:
+    """Write a report as GitHub-flavoured Markdown: verdict, sizes, accuracy, agreement, latency, command."""
+    blocks = [
+        _head(report),
+        _checks(report),
+        _sizes(report),
+        _accuracy(report),
+        _agreement(report),
+        _latency(report),
+        _run(report),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], num_left: int = 1) -> str:
+    """A table whose first `num_left` columns read from the left, the others right. Cells must be escaped already."""
+    rule = ["---"] * num_left + ["---:"] * (len(header) - num_left)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
+
+
+def _head(report: Report) -> str:
+    dataset = report.dataset
+    facts = [
+        escape_markdown(report.scheme),
+        f"{escape_markdown(dataset.name)} {escape_markdown(dataset.split)}, {plural(dataset.n, 'picture')}"
+        + ("" if dataset.labelled else ", unlabelled"),
+        f"input {format_shape(report.input_shape)}",
+        f"{format_count(report.num_params)} parameters",
+        f"{format_count(report.macs)} MACs",
+    ]
+    lines = [f"# {escape_markdown(report.model)}", "", "; ".join(facts), "", f"**{findings.verdict_sentence(report)}**"]
+    if not report.trained:
+        lines += ["", "The weights are random (`--untrained`): only size and latency mean something."]
+    return "\n".join(lines)
+
+
+def _checks(report: Report) -> str:
+    if not report.checks:
+        return ""
+    rows = [
+        (
+            escape_markdown(check.name),
+            "met" if check.passed else "**missed**",
+            escape_markdown(check.measured),
+            escape_markdown(check.bar),
+            escape_markdown(check.layer or ""),
+        )
+        for check in report.checks
+    ]
+    return _table(("check", "", "measured", "bar", "layer"), rows, num_left=5)
+
+
+def _sizes(report: Report) -> str:
+    rows = []
+    for bar in size_chart(report).bars:
+        factor = findings.times_smaller(report, bar.size_bytes) if bar.quantized else None
+        size = "not packed yet" if bar.size_bytes is None else f"{bar.size_bytes:,}"
+        rows.append((bar.name, size, "" if factor is None else f"{format_number(factor)}{TIMES}"))
+    limit = findings.times_smaller(report, report.sizes.limit_bytes)
+    rows.append(("order-0 limit", f"{report.sizes.limit_bytes:,}", f"{format_number(limit)}{TIMES}"))
+    head = f"## Size: {format_bytes(report.sizes.tflite_bytes)} as TFLite"
+    return f"{head}\n\n{_table(('file', 'bytes', 'smaller'), rows)}"
+
+
+def _accuracy(report: Report) -> str:
+    known = findings.accuracy_rows(report)
+    if not known:
+        return "## Accuracy\n\nUnknown: the pictures have no labels."
+    before = report.accuracy.float
+    rows = []
+    for name, row in known:
+        digits = percent_digits(row.n)
+        interval = f"{format_percent(row.ci95[0], digits)} to {format_percent(row.ci95[1], digits)}"
+        change = format_points(row.top1 - before.top1, digits) if before is not None and row is not before else ""
+        top5 = format_percent(row.top5, digits)
+        rows.append((name, format_percent(row.top1, digits), interval, top5, change, f"{row.n:,}"))
+    table = _table(("file", "top-1", "95 % interval", "top-5", "change", "pictures"), rows)
+    return f"## Accuracy\n\n{table}"
+
+
+def _agreement(report: Report) -> str:
+    rows = [
+        (
+            name,
+            beside,
+            format_percent(row.top1, percent_digits(row.n)),
+            f"{findings.num_disagreements(row):,} of {row.n:,}",
+            f"{row.max_abs_error:.3g}",
+        )
+        for name, beside, row in findings.agreement_rows(report)
+    ]
+    table = _table(("file", "beside", "same top-1", "differ", "max logit error"), rows, num_left=2)
+    return f"## Agreement\n\n{table}"
+
+
+def _latency(report: Report) -> str:
+    if not report.latency:
+        return ""
+    rows = [
+        (
+            escape_markdown(row.file),
+            escape_markdown(row.runtime),
+            escape_markdown(row.board),
+            str(row.num_threads),
+            f"{row.n:,}",
+            format_ms(row.p50_ms),
+            format_ms(row.p90_ms),
+            format_ms(row.p99_ms),
+            format_ms(row.cpu_p50_ms),
+        )
+        for row in report.latency
+    ]
+    header = ("file", "runtime", "board", "threads", "queries", "p50 ms", "p90 ms", "p99 ms", "CPU p50 ms")
+    least = findings.MIN_QUERIES
+    note = f"Batch 1, after warm-up. A dash is withheld: p90 needs {least['p90']} queries, p99 {least['p99']}."
+    return f"## Latency\n\n{_table(header, rows, num_left=3)}\n\n{note}"
+
+
+def _run(report: Report) -> str:
+    # The fence is longer than any run of backticks inside, so the command cannot close it.
+    command = printable(report.command)
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", command)), default=0))
+    seconds = sum(stage.seconds for stage in report.stages)
+    took = f"\n\n{format_seconds(seconds)} in {plural(len(report.stages), 'stage')}." if report.stages else ""
+    return f"## The run\n\n{fence}console\n$ {command}\n{fence}{took}"

@@ -1,0 +1,157 @@
+"""The report on a terminal: what `compress` prints at the end. Made for 80 columns."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from edgekit.core.report import Report
+from edgekit.report import findings
+from edgekit.report.charts import size_chart
+from edgekit.report.formatting import (
+    DASH,
+    TIMES,
+    format_bytes,
+    format_ms,
+    format_number,
+    format_percent,
+    format_points,
+    percent_digits,
+    plural,
+    printable,
+)
+from edgekit.report.markdown import render_markdown
+
+__all__ = ["render_markdown", "render_summary"]
+
+_BAR_CELLS = 24
+_STYLES = {"passed": "bold green", "failed": "bold red", "unverified": "bold"}
+_MARKS = {"passed": "✓ ", "failed": "✗ ", "unverified": ""}
+
+
+def render_summary(report: Report) -> RenderableType:
+    """Draw sizes, accuracy, agreement, latency and the verdict as compact tables for a rich console."""
+    parts: list[RenderableType] = [_title(report), _sizes(report)]
+    if findings.accuracy_rows(report):
+        parts.append(_accuracy(report))
+    parts.append(_agreement(report))
+    if report.latency:
+        parts.append(_latency(report))
+    parts.append(_verdict(report))
+    return Group(*(Padding(part, (0, 0, 1, 0)) for part in parts[:-1]), parts[-1])
+
+
+def _title(report: Report) -> Text:
+    dataset = report.dataset
+    text = Text(printable(report.model), style="bold")
+    text.append(f"  {printable(report.scheme)}", style="not bold")
+    about = f"{printable(dataset.name)} {printable(dataset.split)}, {plural(dataset.n, 'picture')}"
+    text.append(f"\n{about}{'' if dataset.labelled else ', unlabelled'}", style="dim not bold")
+    if not report.trained:
+        text.append("\nThe weights are random (--untrained): only size and latency mean something.", style="yellow")
+    return text
+
+
+def _table(*columns: str) -> Table:
+    """A quiet table: the first column left, the others right."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, header_style="dim", border_style="dim")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", overflow="fold", no_wrap=bool(index))
+    return table
+
+
+def _sizes(report: Report) -> Table:
+    table = _table("size", "on disk", "smaller")
+    table.add_column("", justify="left", no_wrap=True)
+    chart = size_chart(report)
+    for bar in chart.bars:
+        if bar.size_bytes is None:
+            continue
+        factor = findings.times_smaller(report, bar.size_bytes) if bar.quantized else None
+        cells = max(1, round(bar.width / 100 * _BAR_CELLS))
+        table.add_row(
+            bar.name,
+            format_bytes(bar.size_bytes),
+            f"{format_number(factor)}{TIMES}" if factor is not None else "",
+            Text("█" * cells, style="green" if bar.quantized else "dim"),
+        )
+    limit = findings.times_smaller(report, report.sizes.limit_bytes)
+    table.add_row(
+        Text("order-0 limit", style="dim"),
+        Text(format_bytes(report.sizes.limit_bytes), style="dim"),
+        Text(f"{format_number(limit)}{TIMES}", style="dim"),
+        Text("the least a lossless coder can reach", style="dim"),
+    )
+    return table
+
+
+def _accuracy(report: Report) -> Table:
+    table = _table("accuracy", "top-1", "95 % interval", "top-5", "change")
+    before = report.accuracy.float
+    for name, row in findings.accuracy_rows(report):
+        digits = percent_digits(row.n)
+        low, high = (format_percent(bound, digits) for bound in row.ci95)
+        change = format_points(row.top1 - before.top1, digits) if before is not None and row is not before else ""
+        table.add_row(
+            name,
+            Text(format_percent(row.top1, digits), style="bold"),
+            f"{low.removesuffix(' %')} to {high}",
+            format_percent(row.top5, digits),
+            change,
+        )
+    return table
+
+
+def _agreement(report: Report) -> Table:
+    table = _table("agreement", "beside", "same top-1", "differ", "max logit error")
+    for name, beside, row in findings.agreement_rows(report):
+        table.add_row(
+            name,
+            beside,
+            Text(format_percent(row.top1, percent_digits(row.n)), style="bold"),
+            f"{findings.num_disagreements(row):,} of {row.n:,}",
+            f"{row.max_abs_error:.3g}",
+        )
+    return table
+
+
+def _latency(report: Report) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, header_style="dim", border_style="dim")
+    table.add_column("latency, ms", overflow="fold")
+    table.add_column("runtime", overflow="fold")
+    for name in ("thr.", "n", "p50", "p90", "p99", "CPU"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report.latency:
+        table.add_row(
+            Text(printable(row.file)),
+            Text(printable(row.runtime)),
+            str(row.num_threads),
+            f"{row.n:,}",
+            Text(format_ms(row.p50_ms), style="bold"),
+            format_ms(row.p90_ms),
+            format_ms(row.p99_ms),
+            format_ms(row.cpu_p50_ms),
+        )
+    boards = sorted({printable(row.board) for row in report.latency})
+    withheld = any(row.p90_ms is None or row.p99_ms is None for row in report.latency)
+    least = findings.MIN_QUERIES
+    reason = f"; {DASH} needs n of {least['p90']} (p90) or {least['p99']} (p99)" if withheld else ""
+    table.caption = Text(f"{', '.join(boards)}, batch 1; CPU: time of all threads, median{reason}", style="dim")
+    table.caption_justify = "left"
+    return table
+
+
+def _verdict(report: Report) -> Group:
+    state = findings.verdict(report)
+    sentence = Text(_MARKS[state] + findings.verdict_sentence(report), style=_STYLES[state])
+    missed: list[RenderableType] = []
+    for check in findings.failed_checks(report):
+        text = Text(f"{printable(check.name)}: ", style="red")
+        text.append(f"{printable(check.measured)} (bar: {printable(check.bar)})", style="default")
+        if check.layer is not None:
+            text.append(f"\nlayer {printable(check.layer)}", style="default")
+        missed.append(Padding(text, (0, 0, 0, 2)))
+    return Group(sentence, *missed)
