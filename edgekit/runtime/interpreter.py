@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -15,6 +16,11 @@ from edgekit.core.errors import IntegrityError, UsageError
 from edgekit.runtime.tensor import TensorSpec
 
 RawArray: TypeAlias = npt.NDArray[Any]
+
+_RUNTIME_MODULES = {
+    ".tflite": ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow"),
+    ".onnx": ("onnxruntime",),
+}
 
 
 class Interpreter(Protocol):
@@ -118,6 +124,23 @@ def load_interpreter(
     if path.stat().st_size == 0:
         raise IntegrityError(f"{path} is empty, 0 bytes", hint="write or copy it again")
     return open_file(path, LoadSettings(num_threads=num_threads, exact=exact, keep_tensors=keep_tensors))
+
+
+def preload_runtime(path: Path) -> None:
+    """Import the runtime that a file will need, so that the time to load the file can be told apart.
+
+    Does nothing when it is missing: `load_interpreter` says so.
+
+    Raises:
+        UsageError: Neither .tflite nor .onnx.
+    """
+    _opener(Path(path))
+    for module in _RUNTIME_MODULES[Path(path).suffix.lower()]:
+        try:
+            importlib.import_module(module)
+        except (ImportError, AttributeError, SystemError):
+            continue
+        return
 
 
 def _opener(path: Path) -> Callable[[Path, LoadSettings], Interpreter]:
