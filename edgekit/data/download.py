@@ -16,29 +16,7 @@ from edgekit.core.errors import DataError
 
 _CONNECT_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 60.0
-
-
-class _RichBar:
-    """What `pooch.HTTPDownloader` asks of a progress bar, drawn by rich on stderr."""
-
-    def __init__(self, title: str) -> None:
-        self.total = 0
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-        self._task = self._progress.add_task(title, total=None)
-        self._progress.start()
-
-    def update(self, num_bytes: int) -> None:
-        """Move on by `num_bytes`."""
-        self._progress.update(self._task, advance=num_bytes, total=self.total or None)
-
-    def reset(self) -> None:
-        """Start over: pooch does so before it fills the bar up at the end."""
-        self._progress.reset(self._task)
-
-    def close(self) -> None:
-        """Stop drawing."""
-        self._progress.stop()
+_BLOCK_SIZE = 1 << 16
 
 
 def download_file(url: str, target: Path, *, sha256: str) -> Path:
@@ -53,14 +31,10 @@ def download_file(url: str, target: Path, *, sha256: str) -> Path:
     """
     # Pooch announces downloads through a logger of its own, on stderr, whether or not it is a terminal.
     pooch.get_logger().setLevel(logging.WARNING)
-    bar = _RichBar(target.name) if sys.stderr.isatty() else None
-    # Pooch's annotations know only bool; its documentation takes any object with update, reset, close and total.
-    progressbar = cast("bool", bar or False)
-    downloader = pooch.HTTPDownloader(timeout=(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S), progressbar=progressbar)
+    # Pooch's annotations ask for other parameter names than those by which it calls.
+    downloader = cast("Any", _fetch)
     try:
-        pooch.retrieve(
-            url, f"sha256:{sha256}", fname=target.name, path=target.parent, downloader=cast("Any", downloader)
-        )
+        pooch.retrieve(url, f"sha256:{sha256}", fname=target.name, path=target.parent, downloader=downloader)
     except requests.RequestException as error:
         raise DataError(f"{url}: {_reason(error)}", hint="check the network connection, and try again") from error
     except ValueError as error:
@@ -73,10 +47,23 @@ def download_file(url: str, target: Path, *, sha256: str) -> Path:
         raise DataError(
             f"cannot write {target}: {error.strerror or error}", hint="check free space and permissions"
         ) from error
-    finally:
-        if bar is not None:
-            bar.close()
     return target
+
+
+def _fetch(url: str, output_path: str, _pooch: object) -> None:
+    """Download to a file, for pooch, whose own downloader leaves the connection open when a download breaks off."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    bar = Progress(
+        *columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True
+    )
+    with requests.get(url, stream=True, timeout=(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S)) as response, bar:
+        response.raise_for_status()
+        announced = response.headers.get("Content-Length", "")
+        task = bar.add_task(url.rsplit("/", 1)[-1], total=int(announced) if announced.isdecimal() else None)
+        with Path(output_path).open("wb") as output:
+            for block in response.iter_content(_BLOCK_SIZE):
+                output.write(block)
+                bar.advance(task, len(block))
 
 
 def _reason(error: requests.RequestException) -> str:
@@ -88,5 +75,5 @@ def _reason(error: requests.RequestException) -> str:
     if isinstance(error, requests.Timeout):
         return "no answer in time"
     if isinstance(error, requests.ConnectionError):
-        return "no connection"
+        return "no connection, or it was lost"
     return str(error)

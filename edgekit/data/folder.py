@@ -117,8 +117,8 @@ def hash_split(file_name: str) -> Literal["train", "val", "test"]:
     The same on every machine and in every run, and adding or removing other files moves nothing. Only the name in its
     folder counts, so a picture keeps its split when it is moved to another class.
 
-    >>> [hash_split(name) for name in ("0001.jpg", "0002.jpg", "0016.jpg")]
-    ['train', 'train', 'train']
+    >>> [hash_split(name) for name in ("0001.jpg", "0002.jpg", "0003.jpg")]
+    ['train', 'val', 'test']
     """
     position = _hash_position(file_name)
     if position < _TRAIN_SHARE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -33,10 +34,12 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         raise DataError(f"{path} is no IDX file of unsigned bytes: it starts with {content[:4].hex() or 'nothing'}")
     num_axes = content[3]
     header_size = 4 + 4 * num_axes
-    shape = tuple(int(size) for size in np.frombuffer(content[4:header_size], dtype=">u4"))
-    expected = header_size + int(np.prod(shape, dtype=np.int64))
-    if len(shape) != num_axes or len(content) != expected:
-        raise DataError(f"{path}: expected {expected} bytes for shape {list(shape)}, got {len(content)}")
+    if len(content) < header_size:
+        raise DataError(f"{path}: expected a header of {header_size} bytes, got {len(content)} bytes in all")
+    shape = [int(size) for size in np.frombuffer(content, dtype=">u4", count=num_axes, offset=4)]
+    expected = header_size + math.prod(shape)
+    if len(content) != expected:
+        raise DataError(f"{path}: expected {expected} bytes for shape {shape}, got {len(content)}")
     return np.frombuffer(content, dtype=np.uint8, offset=header_size).reshape(shape)
 
 
