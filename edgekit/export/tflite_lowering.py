@@ -170,11 +170,13 @@ class Lowering:
         return resolved
 
     def reshape(self, value: Value, dims: Sequence[int], name: str) -> Value:
-        """RESHAPE, or nothing when the shape is right already."""
+        """RESHAPE, or nothing when the shape is right. The batch is left open, so that readers may resize it."""
         if value.dims == tuple(dims):
             return value
         target = self.declare(name, dims, value.params)
         shape = np.asarray(dims, np.int32)
+        if shape[0] == value.dims[0] == 1:
+            shape[0] = -1
         index = self.builder.add_index_constant(f"{name}/shape", shape)
         self.emit(Op.RESHAPE, [value.index, index], [target], schema.ReshapeOptionsT(newShape=shape))
         return target

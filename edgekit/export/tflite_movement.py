@@ -13,6 +13,7 @@ from edgekit.export.tflite_lowering import (
     Lowering,
     Value,
     stored_axis,
+    stored_dims,
 )
 from edgekit.export.tflite_versions import Op
 
@@ -61,14 +62,34 @@ def _cut(lowering: Lowering, x: Value, axis: int, start: int, name: str) -> None
 
 
 def lower_channel_shuffle(lowering: Lowering, node: Node) -> None:
-    """ChannelShuffle as reshape, one TRANSPOSE, reshape (docs/decisions/0003-channel-shuffle-in-tflite.md)."""
-    lowering.require_same_grid(node, [node.inputs[0], node.output])
-    x = lowering.plain(node.inputs[0])
+    """ChannelShuffle as RESHAPE, one TRANSPOSE, RESHAPE (docs/decisions/0003-channel-shuffle-in-tflite.md).
+
+    Where a Concat has just joined the groups, they are stacked as rows instead, so that the TRANSPOSE turns
+    [groups, everything] in large tiles rather than one small matrix per pixel.
+    """
+    stack = lowering.plan.stacks.get(node.name)
+    lowering.require_same_grid(node, [*(stack or node.inputs), node.output])
     groups = node.int("groups")
-    batch, height, width, channels = x.dims
-    grouped = lowering.reshape(x, (batch, height * width, groups, channels // groups), f"{node.name}/grouped")
-    swapped = lowering.transpose(grouped, (0, 1, 3, 2), f"{node.name}/swapped")
-    _finish(lowering, node, swapped, x.dims)
+    batch, height, width, channels = stored_dims(lowering.graph.shapes[node.output])
+    if stack is None:
+        x, perm = lowering.plain(node.inputs[0]), (0, 1, 3, 2)
+        dims: tuple[int, ...] = (batch, height * width, groups, channels // groups)
+    else:
+        x, perm = _stack_rows(lowering, node, stack), (0, 2, 1)
+        dims = (batch, groups, height * width * channels // groups)
+    grouped = lowering.reshape(x, dims, f"{node.name}/grouped")
+    swapped = lowering.transpose(grouped, perm, f"{node.name}/swapped")
+    _finish(lowering, node, swapped, (batch, height, width, channels))
+
+
+def _stack_rows(lowering: Lowering, node: Node, names: tuple[str, ...]) -> Value:
+    """Maps of one shape under each other: [N, H, W, C] each -> [N, len(names) * H, W, C]."""
+    values = [lowering.plain(name) for name in names]
+    batch, height, width, channels = values[0].dims
+    stacked = lowering.declare(f"{node.name}/stacked", (batch, len(values) * height, width, channels), values[0].params)
+    options = schema.ConcatenationOptionsT(axis=1)
+    lowering.emit(Op.CONCATENATION, [value.index for value in values], [stacked], options)
+    return stacked
 
 
 def lower_flatten(lowering: Lowering, node: Node) -> None:

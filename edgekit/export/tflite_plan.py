@@ -59,10 +59,12 @@ class FusionPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         fusions: Node name -> what it swallows. Nodes that are absent stand alone.
+        stacks: Node name of a ChannelShuffle -> the activations that a Concat before it would have joined.
         absorbed: Names of the nodes that were swallowed and are not lowered themselves.
     """
 
     fusions: Mapping[str, Fusion]
+    stacks: Mapping[str, tuple[str, ...]]
     absorbed: frozenset[str]
 
 
@@ -76,7 +78,7 @@ def clip_range(node: Node) -> tuple[float, float] | None:
 
 
 def plan_fusions(graph: Graph, grids: Mapping[str, QuantParams] | None) -> FusionPlan:
-    """Fuse activations into their producers, and a Flatten into the global pool before it.
+    """Fuse activations into producers, a Flatten into the global pool before it, a Concat into the shuffle after it.
 
     An activation is fused when it is the only reader of its producer's output and TFLite has a name for its range.
     In a quantized graph there is one more condition, because the integers are decided already: the producer's output
@@ -88,17 +90,30 @@ def plan_fusions(graph: Graph, grids: Mapping[str, QuantParams] | None) -> Fusio
     """
     consumers = graph.consumers()
     fusions: dict[str, Fusion] = {}
+    stacks: dict[str, tuple[str, ...]] = {}
     absorbed: set[str] = set()
     for node in graph.nodes:
         readers = consumers.get(node.output, [])
         if len(node.outputs) != 1 or len(readers) != 1 or node.output == graph.output:
             continue
         reader = readers[0]
+        if _is_stack(graph, node, reader):
+            stacks[reader.name] = node.inputs
+            absorbed.add(node.name)
+            continue
         fusion = _fuse_pair(node, reader, grids)
         if fusion is not None:
             fusions[node.name] = fusion
             absorbed.add(reader.name)
-    return FusionPlan(fusions=fusions, absorbed=frozenset(absorbed))
+    return FusionPlan(fusions=fusions, stacks=stacks, absorbed=frozenset(absorbed))
+
+
+def _is_stack(graph: Graph, node: Node, reader: Node) -> bool:
+    """Whether a Concat joins just the groups that a ChannelShuffle then interleaves (ShuffleNet V2, figure 3)."""
+    if node.op != "Concat" or reader.op != "ChannelShuffle" or node.int("axis") != 1:
+        return False
+    same_shape = len({graph.shapes[name] for name in node.inputs}) == 1
+    return same_shape and len(node.inputs) == reader.int("groups")
 
 
 def _fuse_pair(node: Node, reader: Node, grids: Mapping[str, QuantParams] | None) -> Fusion | None:
