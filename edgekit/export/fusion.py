@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from edgekit.core.graph import Node
+from edgekit.core.graph import Attribute, Graph, Node
 from edgekit.export.sweep import Sweep
 
 
@@ -94,6 +94,36 @@ def merge_pad(sweep: Sweep, node: Node) -> bool:
     if node.op == "AveragePool":
         attrs["count_include_pad"] = 1
     return sweep.emit_as(node, node.op, (pad.inputs[0], *node.inputs[1:]), attrs)
+
+
+def merge_slices(graph: Graph) -> Graph:
+    """Turn Slices that divide an axis among them into one Split (the legacy exporter writes chunk() so)."""
+    families: dict[tuple[str, int], list[Node]] = {}
+    for node in graph.nodes:
+        if node.op == "Slice":
+            families.setdefault((node.inputs[0], node.int("axis")), []).append(node)
+    splits: dict[str, Node] = {}
+    merged: set[str] = set()
+    for (source, axis), members in families.items():
+        ordered = sorted(members, key=lambda node: node.int("start"))
+        starts = [node.int("start") for node in ordered]
+        ends = [node.int("end") for node in ordered]
+        if len(ordered) < 2 or [0, *ends] != [*starts, graph.shapes[source][axis]]:
+            continue
+        attrs: dict[str, Attribute] = {
+            "axis": axis,
+            "split": tuple(end - start for start, end in zip(starts, ends, strict=True)),
+        }
+        outputs = tuple(node.output for node in ordered)
+        # In the place of the first in execution order: every other one is later, so are all readers.
+        first = members[0]
+        splits[first.name] = Node(name=first.name, op="Split", inputs=(source,), outputs=outputs, attrs=attrs)
+        merged.update(node.name for node in members)
+    if not splits:
+        return graph
+    return graph.replace(
+        nodes=[splits.get(node.name, node) for node in graph.nodes if node.name in splits or node.name not in merged]
+    )
 
 
 def global_average_pool(sweep: Sweep, node: Node) -> bool:

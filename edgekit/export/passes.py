@@ -12,6 +12,7 @@ from edgekit.export.fusion import (
     fuse_hard_activations,
     global_average_pool,
     merge_pad,
+    merge_slices,
     simplify_views,
 )
 from edgekit.export.sweep import SweepRule, eliminate_dead, sweep_graph
@@ -37,7 +38,7 @@ def canonicalize(graph: Graph) -> Graph:
     """
     current = eliminate_dead(graph)
     while True:
-        following = eliminate_dead(sweep_graph(current, CANONICAL_RULES))
+        following = eliminate_dead(merge_slices(sweep_graph(current, CANONICAL_RULES)))
         if following.nodes == current.nodes:
             return following
         current = following

@@ -140,7 +140,7 @@ def sweep_graph(graph: Graph, rules: Sequence[SweepRule]) -> Graph:
 
 
 def eliminate_dead(graph: Graph) -> Graph:
-    """Drop nodes, constants and shapes that the output does not depend on."""
+    """Drop nodes, constants and shapes that the output does not depend on; the rest is put in order of use."""
     needed = {graph.output}
     kept: list[Node] = []
     for node in reversed(graph.nodes):
@@ -148,11 +148,12 @@ def eliminate_dead(graph: Graph) -> Graph:
             kept.append(node)
             needed.update(node.inputs)
     kept.reverse()
-    made = {graph.input, *(output for node in kept for output in node.outputs)}
+    made = (graph.input, *(output for node in kept for output in node.outputs))
+    read = dict.fromkeys(name for node in kept for name in node.inputs if name in graph.constants)
     return graph.replace(
         nodes=kept,
-        constants={name: array for name, array in graph.constants.items() if name in needed},
-        shapes={name: shape for name, shape in graph.shapes.items() if name in made},
+        constants={name: graph.constants[name] for name in read},
+        shapes={name: graph.shapes[name] for name in made},
     )
 
 
