@@ -1,1 +1,0 @@
-"""Embedded weights: safetensors in float16 with a JSON card beside each."""
