@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -100,7 +101,7 @@ def _draw_rate(axes: Axes, history: Sequence[EpochRow]) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _add_legend(axes: Axes, location: str) -> None:
+def _add_legend(axes: Axes, location: Literal["upper right", "lower right"]) -> None:
     if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False, loc=location)
 
