@@ -47,7 +47,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     op: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attrs: Mapping[str, Attribute] = msgspec.field(default_factory=dict)
+    attrs: Mapping[str, Attribute] = msgspec.field(default_factory=dict[str, Attribute])
 
     @property
     def output(self) -> str:

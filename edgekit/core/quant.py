@@ -7,12 +7,15 @@ of one `QuantizedGraph`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from edgekit.core.graph import Graph
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 
 class QuantParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,22 +45,22 @@ class QuantParams(msgspec.Struct, frozen=True, kw_only=True):
         """Largest integer of the grid."""
         return (1 << (self.num_bits - 1)) - 1 if self.signed else (1 << self.num_bits) - 1
 
-    def _along_axis(self, array: npt.NDArray[np.generic], ndim: int) -> npt.NDArray[np.generic]:
+    def _along_axis(self, array: npt.NDArray[ScalarT], ndim: int) -> npt.NDArray[ScalarT]:
         if self.axis is None:
-            return array.reshape(())if array.size == 1 else array
+            return np.reshape(array, ()) if array.size == 1 else array
         shape = [1] * ndim
         shape[self.axis] = -1
-        return array.reshape(shape)
+        return np.reshape(array, shape)
 
-    def quantize(self, real: npt.NDArray[np.floating], *, narrow: bool = False) -> npt.NDArray[np.int32]:
+    def quantize(self, real: npt.NDArray[np.floating[Any]], *, narrow: bool = False) -> npt.NDArray[np.int32]:
         """Round real values to this grid, half to even, saturating; `narrow` keeps to -qmax..qmax."""
         scale = self._along_axis(self.scale, real.ndim)
         zero_point = self._along_axis(self.zero_point, real.ndim)
         rounded = np.rint(real / scale) + zero_point
         lowest = -self.qmax if narrow else self.qmin
-        return np.clip(rounded, lowest, self.qmax).astype(np.int32)
+        return np.minimum(np.maximum(rounded, lowest), self.qmax).astype(np.int32)
 
-    def dequantize(self, values: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+    def dequantize(self, values: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
         """Real values of integers on this grid."""
         scale = self._along_axis(self.scale, values.ndim)
         zero_point = self._along_axis(self.zero_point, values.ndim)

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -24,7 +24,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base of the recipe's sections."""
 
 
-class ModelSection(_Section):
+class ModelSection(_Section, frozen=True):
     """Which network.
 
     Args:
@@ -40,7 +40,7 @@ class ModelSection(_Section):
     dropout: float = 0.0
 
 
-class DataSection(_Section):
+class DataSection(_Section, frozen=True):
     """Which pictures.
 
     Args:
@@ -52,7 +52,7 @@ class DataSection(_Section):
     num_workers: int = 2
 
 
-class AugmentSection(_Section):
+class AugmentSection(_Section, frozen=True):
     """Random changes to training pictures, drawn per picture, applied in batches on the training device.
 
     Args:
@@ -74,7 +74,7 @@ class AugmentSection(_Section):
     cutmix: float = 0.0
 
 
-class TrainSection(_Section):
+class TrainSection(_Section, frozen=True):
     """How it is trained.
 
     Args:
@@ -110,7 +110,7 @@ class TrainSection(_Section):
     precision: Literal["float32", "bf16"] = "float32"
 
 
-class QuantizeSection(_Section):
+class QuantizeSection(_Section, frozen=True):
     """How it is quantized.
 
     Args:
@@ -134,7 +134,7 @@ class QuantizeSection(_Section):
     reduce_range: bool = False
 
 
-class VerifySection(_Section):
+class VerifySection(_Section, frozen=True):
     """Which bars the exported files must meet.
 
     Args:
@@ -148,7 +148,7 @@ class VerifySection(_Section):
     max_float_error: float = 1e-4
 
 
-class Recipe(_Section):
+class Recipe(_Section, frozen=True):
     """One run, from data to verified files."""
 
     model: ModelSection
@@ -221,7 +221,8 @@ def _check_keys(document: dict[str, Any], source: str) -> None:
         if section not in sections:
             raise _unknown_key(source, "section", section, sections)
         known = {field.name for field in msgspec.structs.fields(sections[section])}
-        for key in values if isinstance(values, dict) else ():
+        keys: Iterable[str] = cast("dict[str, Any]", values) if isinstance(values, dict) else ()
+        for key in keys:
             if key not in known:
                 raise _unknown_key(source, f"key in [{section}]", key, known)
 

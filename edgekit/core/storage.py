@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO
 
@@ -13,7 +13,7 @@ from edgekit.core.errors import OutputError
 
 
 @contextlib.contextmanager
-def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
+def atomic_writer(path: Path) -> Generator[IO[bytes], None, None]:
     """Open a temporary file beside `path`; on success sync it and rename it to `path`, otherwise remove it.
 
     Raises:
