@@ -102,7 +102,8 @@ def _read_cached(path: Path, split: str) -> tuple[npt.NDArray[np.uint8], npt.NDA
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because np.load leaves a file open that turns out to be no archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return archive[f"{split}_pictures"], archive[f"{split}_labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         _LOG.warning("decoding again, because %s is damaged: %s", path, error)
