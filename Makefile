@@ -51,10 +51,10 @@ slow: env ## Only the slow tests.
 	$(PYTEST) -m slow
 
 board: env ## Tests that need a board: EDGEKIT_BOARD=user@host make board
-	$(PYTEST) -m board
+	$(PYTEST) -m board || { test $$? = 5 && echo "no test needs a board yet"; }
 
 bench: env ## Benchmarks, quick form; each prints one JSON document.
-	@for script in tools/bench_*.py; do \
+	@for script in $(wildcard tools/bench_*.py); do \
 	  echo "== $$script" >&2; $(BIN)/python $$script --quick || exit 1; \
 	done
 
