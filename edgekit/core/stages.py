@@ -1,0 +1,66 @@
+"""Time and memory of the stages of a pipeline."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgekit.core.report import StageRow
+
+_STATM = Path("/proc/self/statm")
+_SAMPLE_S = 0.02
+
+
+class StageClock:
+    """Measures stages one after the other; `rows` grows by one for each that ends."""
+
+    def __init__(self) -> None:
+        self.rows: list[StageRow] = []
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure what happens inside: wall time, and peak resident memory sampled every 20 ms."""
+        peak = _PeakSampler()
+        start = time.perf_counter()
+        peak.start()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - start
+            self.rows.append(StageRow(name=name, seconds=seconds, peak_rss_mib=peak.stop()))
+
+
+class _PeakSampler(threading.Thread):
+    """Samples the process's resident memory; the kernel's own high-water mark cannot be reset without privileges."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True, name="edgekit-rss")
+        self._stopped = threading.Event()
+        self._peak = read_rss_mib()
+
+    def run(self) -> None:
+        while not self._stopped.wait(_SAMPLE_S):
+            self._peak = max(self._peak, read_rss_mib())
+
+    def stop(self) -> float:
+        self._stopped.set()
+        self.join()
+        return max(self._peak, read_rss_mib())
+
+
+def read_rss_mib() -> float:
+    """Resident memory of this process in MiB; 0.0 where there is no /proc."""
+    try:
+        resident_pages = int(_STATM.read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return resident_pages * _page_bytes() / 2**20
+
+
+def _page_bytes() -> int:
+    import resource  # not on every platform: only where /proc was found
+
+    return resource.getpagesize()

@@ -1,0 +1,167 @@
+"""From what a user calls a model to the hub graph: a name, a run folder, a checkpoint, or an ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from edgekit.core.artifact import ModelCard
+from edgekit.core.errors import UsageError
+from edgekit.core.graph import Graph
+from edgekit.core.preprocessing import PreprocessSpec
+from edgekit.export.onnx_reader import read_onnx
+from edgekit.export.torch_graph import trace
+from edgekit.models.weights import load_weights, resolve_options
+from edgekit.models.zoo import build_model, model_name, with_sizes
+from edgekit.runtime.preprocess import normalize
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class HubRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Which model is wanted.
+
+    Args:
+        model: Alias, catalogue name, run folder, checkpoint, or .onnx file.
+        width: Width multiplier, for `untrained` only; None for the variant's own.
+        input_size: Pixels; None for the model's own (224 for an untrained variant).
+        untrained: Random weights (for tests and benchmarks).
+        seed: Of the random weights.
+        fallback_spec: Preprocessing for an ONNX file that carries none; None for ImageNet's.
+    """
+
+    model: str
+    width: float | None = None
+    input_size: int | None = None
+    untrained: bool = False
+    seed: int = 0
+    fallback_spec: PreprocessSpec | None = None
+
+
+class HubModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A float model in hub form.
+
+    Args:
+        graph: The network.
+        card: What travels in its files (scheme "float").
+        dataset: Name of the dataset it was trained on; None when unknown.
+        num_params: Parameters of the torch model, or of the graph for an ONNX file.
+        trained: False for random weights.
+        torch_logits: uint8 pictures [n, h, w, c] -> logits of the torch model; None for an ONNX file.
+    """
+
+    graph: Graph
+    card: ModelCard
+    dataset: str | None
+    num_params: int
+    trained: bool
+    torch_logits: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]] | None
+
+
+def load_hub(request: HubRequest) -> HubModel:
+    """Load a model and bring it into hub form.
+
+    Raises:
+        UnknownNameError: No such name; the nearest is the hint.
+        UsageError: No weights at hand, a size that the weights do not have, a file of another kind.
+        GraphError, UnsupportedOpError: An ONNX file that is no classifier for us.
+        CheckpointError, IntegrityError: Damaged or foreign weights.
+    """
+    path = Path(request.model)
+    if path.suffix == ".onnx":
+        return _load_onnx(request, path)
+    if path.suffix == ".tflite":
+        raise UsageError(
+            f"{path} is a TFLite file: compression starts from float weights", hint="give the .onnx it was made from"
+        )
+    return _load_untrained(request) if request.untrained else _load_trained(request)
+
+
+def _load_onnx(request: HubRequest, path: Path) -> HubModel:
+    graph, card = read_onnx(path, input_size=request.input_size)
+    _, channels, height, width = graph.shapes[graph.input]
+    spec = card.preprocess if card else request.fallback_spec
+    spec = spec or PreprocessSpec(
+        input_size=(height, width),
+        num_channels=channels,
+        mean=IMAGENET_MEAN if channels == 3 else (0.5,),
+        std=IMAGENET_STD if channels == 3 else (0.5,),
+        crop_fraction=0.875 if height > 64 else 1.0,
+    )
+    labels = card.labels if card else ()
+    return HubModel(
+        graph=graph,
+        card=ModelCard(model=card.model if card else path.stem, scheme="float", labels=labels, preprocess=spec),
+        dataset=None,
+        num_params=graph.num_params,
+        trained=True,
+        torch_logits=None,
+    )
+
+
+def _load_trained(request: HubRequest) -> HubModel:
+    module, card = load_weights(request.model)
+    name = model_name(card.options)
+    for what, wanted, got in (
+        ("width", request.width, card.options.width or 1.0),
+        ("input size", request.input_size, card.options.input_size),
+    ):
+        if wanted is not None and wanted != got:
+            raise UsageError(
+                f"the weights of {request.model} have {what} {got:g}, asked for {wanted:g}",
+                hint="train that size with `edgekit train`, or use --untrained",
+            )
+    return _from_torch(module, card.labels, card.preprocess, name, dataset=card.dataset)
+
+
+def _load_untrained(request: HubRequest) -> HubModel:
+    if request.model == "":
+        raise UsageError("no model given")
+    options = with_sizes(
+        resolve_options(request.model), width=request.width, input_size=request.input_size
+    )
+    torch.manual_seed(request.seed)
+    module = build_model(options).eval()
+    size = options.input_size
+    spec = PreprocessSpec(input_size=(size, size), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    _settle_batch_norm(module, size)
+    return _from_torch(module, (), spec, model_name(options), dataset=None)
+
+
+def _settle_batch_norm(module: nn.Module, size: int) -> None:
+    """Give random weights the BatchNorm statistics of one random batch, so that activations keep a sane range."""
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for layer in norms:
+        layer.momentum = 1.0
+    module.train()
+    with torch.no_grad():
+        module(torch.randn(4, 3, size, size))
+    module.eval()
+    for layer in norms:
+        layer.momentum = 0.1
+
+
+def _from_torch(
+    module: nn.Module, labels: tuple[str, ...], spec: PreprocessSpec, name: str, *, dataset: str | None
+) -> HubModel:
+    graph = trace(module, (spec.num_channels, *spec.input_size), name=name)
+
+    @torch.inference_mode()
+    def torch_logits(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return module(torch.from_numpy(normalize(pictures, spec))).numpy()
+
+    return HubModel(
+        graph=graph,
+        card=ModelCard(model=name, scheme="float", labels=labels, preprocess=spec),
+        dataset=dataset,
+        num_params=sum(parameter.numel() for parameter in module.parameters()),
+        trained=dataset is not None,
+        torch_logits=torch_logits,
+    )

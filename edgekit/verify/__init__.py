@@ -1,0 +1,1 @@
+"""Check exported files against the float model: agreement, tolerance, accuracy, layer by layer."""

@@ -1,0 +1,66 @@
+"""What each file answers on the same pictures, in one streaming pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.core.errors import DataError
+from edgekit.core.preprocessing import PreprocessSpec
+from edgekit.core.progress import Progress
+from edgekit.data.source import Batch
+from edgekit.runtime.interpreter import load_interpreter
+from edgekit.runtime.predict import predict_logits
+
+Logits = npt.NDArray[np.float32]
+Predictor = Callable[[npt.NDArray[np.uint8]], Logits]
+"""uint8 pictures [n, h, w, c] -> logits [n, classes]."""
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """Logits of several models on the same pictures.
+
+    Args:
+        logits: Name of the model -> float32 [n, classes].
+        labels: int64 [n]; None when unlabelled.
+        indices: int64 [n], positions in the source.
+    """
+
+    logits: Mapping[str, Logits]
+    labels: npt.NDArray[np.int64] | None
+    indices: npt.NDArray[np.int64]
+
+
+def file_predictor(path: Path, spec: PreprocessSpec, *, num_threads: int = 2) -> Predictor:
+    """A predictor that runs a model file in its runtime, with the preprocessing of the board."""
+    interpreter = load_interpreter(path, num_threads=num_threads)
+    return lambda pictures: predict_logits(interpreter, pictures, spec)
+
+
+def collect_answers(predictors: Mapping[str, Predictor], batches: Iterable[Batch], progress: Progress) -> Answers:
+    """Run every predictor on every batch.
+
+    Raises:
+        DataError: There is no picture at all.
+    """
+    logits: dict[str, list[Logits]] = {name: [] for name in predictors}
+    labels: list[npt.NDArray[np.int64]] = []
+    indices: list[npt.NDArray[np.int64]] = []
+    for batch in batches:
+        for name, predict in predictors.items():
+            logits[name].append(predict(batch.pictures))
+        if batch.labels is not None:
+            labels.append(batch.labels)
+        indices.append(batch.indices)
+        progress.advance(len(batch.indices))
+    if not indices:
+        raise DataError("no picture to verify on", hint="give a dataset with test pictures by --data")
+    return Answers(
+        logits={name: np.concatenate(parts) for name, parts in logits.items()},
+        labels=np.concatenate(labels) if labels else None,
+        indices=np.concatenate(indices),
+    )

@@ -1,0 +1,122 @@
+"""The bars: pure rules from what was measured to what passed."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgekit.core.measurement import Accuracy, Agreement
+from edgekit.core.report import Check
+from edgekit.export.stored import StoredFile
+
+MAX_MEAN_STEPS = 1.0
+"""Mean difference of the two quantized files' outputs: their runtimes round each layer in their own way."""
+MIN_UNLABELLED_AGREEMENT = 0.8
+"""Without labels accuracy cannot be measured; a file that answers so differently from float is broken."""
+
+
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """What verification measured, before any judgement.
+
+    Args:
+        float_error: Largest logit difference of float ONNX and torch; None without a torch model.
+        accuracy: "float", "onnx", "tflite" -> accuracy; empty when unlabelled.
+        agreement: "onnx", "tflite" -> agreement with float.
+        stored: "onnx", "tflite" -> what the file holds.
+        difference: First constant or grid on which the two files differ; None if none.
+        mean_steps: Mean difference of the two quantized outputs, in steps of the output grid.
+        max_steps: Largest.
+        divergent_layer: First layer whose SQNR is too low; None if none.
+        trained: Whether the weights mean anything.
+    """
+
+    float_error: float | None
+    accuracy: dict[str, Accuracy]
+    agreement: dict[str, Agreement]
+    stored: dict[str, StoredFile]
+    difference: str | None
+    mean_steps: float
+    max_steps: int
+    divergent_layer: str | None
+    trained: bool
+
+
+def judge(findings: Findings, *, max_drop: float, max_float_error: float) -> tuple[Check, ...]:
+    """Every bar, met or not.
+
+    Args:
+        findings: What was measured.
+        max_drop: Largest loss of top-1 accuracy against float, in points.
+        max_float_error: Largest logit difference between torch and float ONNX.
+    """
+    checks: list[Check] = []
+    if findings.float_error is not None:
+        checks.append(
+            Check(
+                name="float ONNX equals torch",
+                passed=findings.float_error <= max_float_error,
+                measured=f"largest logit difference {findings.float_error:.2g}",
+                bar=f"at most {max_float_error:.2g}",
+            )
+        )
+    checks += [_judge_stored(name, stored) for name, stored in findings.stored.items()]
+    checks.append(
+        Check(
+            name="TFLite and ONNX hold the same integers",
+            passed=findings.difference is None,
+            measured=findings.difference or "all weights, biases, scales and zero-points equal",
+            bar="no difference",
+            layer=None if findings.difference is None else findings.difference.split(":")[0],
+        )
+    )
+    checks.append(
+        Check(
+            name="TFLite and ONNX answer alike",
+            passed=findings.mean_steps <= MAX_MEAN_STEPS,
+            measured=f"outputs {findings.mean_steps:.2f} steps apart on average, {findings.max_steps} at most",
+            bar=f"at most {MAX_MEAN_STEPS:g} on average",
+        )
+    )
+    checks += [_judge_answers(name, findings, max_drop) for name in findings.agreement]
+    return tuple(checks)
+
+
+def _judge_stored(name: str, stored: StoredFile) -> Check:
+    """Quantization that was silently not applied, or an operator left in float."""
+    float_layer = next(iter(stored.float_layers), None)
+    is_applied = stored.num_weighted > 0 and float_layer is None
+    return Check(
+        name=f"{_title(name)} is integer throughout",
+        passed=is_applied,
+        measured=f"{stored.num_weighted} weighted layers, {len(stored.float_layers)} operators in float",
+        bar="0 operators in float",
+        layer=float_layer,
+    )
+
+
+def _judge_answers(name: str, findings: Findings, max_drop: float) -> Check:
+    agreement = findings.agreement[name]
+    layer = findings.divergent_layer
+    if findings.accuracy:
+        drop = 100 * (findings.accuracy["float"].top1 - findings.accuracy[name].top1)
+        passed = drop <= max_drop
+        return Check(
+            name=f"{_title(name)} keeps the accuracy",
+            passed=passed,
+            measured=f"{'lost' if drop > 0 else 'gained'} {abs(drop):.2f} points of top-1 on {agreement.n} pictures",
+            bar=f"at most {max_drop:g} points lost",
+            layer=None if passed else layer,
+        )
+    # Answers of random weights sit on knife edges: there, only gross failures are told by agreement.
+    bar = MIN_UNLABELLED_AGREEMENT if findings.trained else 0.0
+    passed = agreement.top1 >= bar
+    return Check(
+        name=f"{_title(name)} agrees with float",
+        passed=passed,
+        measured=f"same answer on {100 * agreement.top1:.1f} % of {agreement.n} pictures without labels",
+        bar=f"at least {100 * bar:g} %",
+        layer=None if passed else layer,
+    )
+
+
+def _title(name: str) -> str:
+    return {"onnx": "ONNX", "tflite": "TFLite"}.get(name, name)
