@@ -1,4 +1,4 @@
-"""Small hub graphs for tests: a builder that works out shapes, seeded weights, and a minimal quantizer.
+"""Small hub graphs for tests: a builder that works out shapes, seeded weights, and their int8 form.
 
 Usage, from any test: `from graphs import GraphBuilder, quantize_for_test` (tests/ is on the path of pytest).
 """
@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.core.graph import Array, Attribute, Graph, Node
-from edgekit.core.quant import QuantizedGraph, QuantParams, QuantTensor
+from edgekit.core.quant import QuantizedGraph
+from edgekit.core.recipe import QuantizeSection
+from edgekit.quantize.calibration import calibrate
 from edgekit.quantize.execute import run_float
-
-SAME_GRID_OPS = frozenset(
-    {"Concat", "MaxPool", "AveragePool", "Pad", "Reshape", "Flatten", "Transpose", "ChannelShuffle", "Split", "Slice"}
-)
+from edgekit.quantize.ptq import quantize_static
 
 
 class GraphBuilder:
@@ -65,16 +64,17 @@ class GraphBuilder:
         bias: bool = True,
     ) -> str:
         _, in_channels, height, width = self.shapes[x]
-        kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
-        pads = (pads,) * 4 if isinstance(pads, int) else pads
+        size = (kernel, kernel) if isinstance(kernel, int) else kernel
+        edges = (pads, pads, pads, pads) if isinstance(pads, int) else pads
         label = f"layer{len(self.nodes)}"
-        shape = (channels, in_channels // group, *kernel)
+        shape = (channels, in_channels // group, *size)
         fan_in = math.prod(shape[1:])
         inputs = [x, self.constant(f"{label}.weight", self.rng.normal(0, fan_in**-0.5, shape))]
         if bias:
             inputs.append(self.constant(f"{label}.bias", self.rng.normal(0, 0.1, channels)))
-        out = window_shape((height, width), kernel, (stride, stride), pads, (dilation, dilation))
-        attrs = {"strides": (stride, stride), "pads": pads, "dilations": (dilation, dilation), "group": group}
+        out = window_shape((height, width), size, (stride, stride), edges, (dilation, dilation))
+        attrs: dict[str, Attribute] = {"strides": (stride, stride), "pads": edges, "group": group}
+        attrs["dilations"] = (dilation, dilation)
         return self.node("Conv", inputs, [(1, channels, *out)], attrs)[0]
 
     def gemm(self, x: str, features: int, *, bias: bool = True) -> str:
@@ -97,11 +97,11 @@ class GraphBuilder:
         count_include_pad: int = 1,
     ) -> str:
         _, channels, height, width = self.shapes[x]
-        pads = (pads,) * 4 if isinstance(pads, int) else pads
-        attrs: dict[str, Attribute] = {"kernel_shape": (kernel, kernel), "strides": (stride, stride), "pads": pads}
+        edges = (pads, pads, pads, pads) if isinstance(pads, int) else pads
+        attrs: dict[str, Attribute] = {"kernel_shape": (kernel, kernel), "strides": (stride, stride), "pads": edges}
         if op == "AveragePool":
             attrs["count_include_pad"] = count_include_pad
-        out = window_shape((height, width), (kernel, kernel), (stride, stride), pads, (1, 1))
+        out = window_shape((height, width), (kernel, kernel), (stride, stride), edges, (1, 1))
         return self.node(op, [x], [(1, channels, *out)], attrs)[0]
 
     def global_pool(self, x: str) -> str:
@@ -164,69 +164,9 @@ def window_shape(
     return (out[0], out[1])
 
 
-def quantize_for_test(graph: Graph, x: npt.NDArray[np.float32]) -> QuantizedGraph:
-    """Min-max int8 of a graph, by the rules that the exporters may rely on. Small and slow; not the real quantizer."""
-    values = run_float(graph, x)
-    consumers = graph.consumers()
-    groups = {name: name for name in graph.activations()}
-
-    def root(name: str) -> str:
-        while groups[name] != name:
-            name = groups[name]
-        return name
-
-    for node in graph.nodes:
-        if node.op in SAME_GRID_OPS:
-            for name in (*graph.data_inputs(node)[1:], *node.outputs):
-                groups[root(name)] = root(node.inputs[0])
-    fused = {
-        node.output
-        for node in graph.nodes
-        if node.op in {"Conv", "Gemm", "Add"}
-        and [reader.op for reader in consumers.get(node.output, [])] in (["Relu"], ["Clip"])
-    }
-    probabilities = {node.output for node in graph.nodes if node.op in {"Sigmoid", "Softmax"}}
-    activations: dict[str, QuantParams] = {}
-    for name in graph.activations():
-        members = [values[other] for other in groups if root(other) == root(name) and other not in fused]
-        if name in probabilities:
-            activations[name] = _params(1 / 256, -128)
-        elif name not in fused:
-            activations[name] = _asymmetric(min(m.min() for m in members), max(m.max() for m in members))
-    return QuantizedGraph(
-        graph=graph, scheme="static_wi8_ai8", activations=activations, constants=_quantize_constants(graph, activations)
-    )
-
-
-def _quantize_constants(graph: Graph, activations: Mapping[str, QuantParams]) -> dict[str, QuantTensor]:
-    constants: dict[str, QuantTensor] = {}
-    for node in graph.nodes:
-        if node.op in {"Conv", "Gemm"}:
-            weight = graph.constants[node.inputs[1]]
-            peak = np.abs(weight.reshape(weight.shape[0], -1)).max(axis=1)
-            scale = (np.maximum(peak, 1e-6) / 127).astype(np.float32)
-            params = QuantParams(scale=scale, zero_point=np.zeros(scale.shape, np.int32), axis=0)
-            integers = params.quantize(weight, narrow=True).astype(np.int8)
-            constants[node.inputs[1]] = QuantTensor(values=integers, params=params)
-            if len(node.inputs) > 2:
-                bias_scale = (scale * activations[node.inputs[0]].scale).astype(np.float32)
-                grid = QuantParams(scale=bias_scale, zero_point=np.zeros(scale.shape, np.int32), axis=0, num_bits=32)
-                constants[node.inputs[2]] = QuantTensor(
-                    values=grid.quantize(graph.constants[node.inputs[2]]), params=grid
-                )
-        else:
-            for name in set(node.inputs) & set(graph.constants):
-                operand = graph.constants[name]
-                grid = _params(float(np.abs(operand).max()) / 127, 0)
-                constants[name] = QuantTensor(values=grid.quantize(operand).astype(np.int8), params=grid)
-    return constants
-
-
-def _asymmetric(low: float, high: float) -> QuantParams:
-    low, high = min(float(low), 0.0), max(float(high), 0.0)
-    scale = max(high - low, 1e-6) / 255
-    return _params(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
-
-
-def _params(scale: float, zero_point: int) -> QuantParams:
-    return QuantParams(scale=np.full(1, scale, np.float32), zero_point=np.full(1, zero_point, np.int32))
+def quantize_for_test(
+    graph: Graph, x: npt.NDArray[np.float32], section: QuantizeSection | None = None
+) -> QuantizedGraph:
+    """The graph as the real quantizer makes it, calibrated on one batch; ranges are min-max unless said otherwise."""
+    calibration = calibrate(graph, [run_float(graph, x)])
+    return quantize_static(graph, calibration, section or QuantizeSection(ranges="minmax", bias_correction=False))

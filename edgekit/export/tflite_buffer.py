@@ -25,7 +25,7 @@ SCHEMA_VERSION = 3
 FILE_IDENTIFIER = b"TFL3"
 BUFFER_ALIGNMENT = 16
 
-Options: TypeAlias = object
+Options: TypeAlias = Any
 """An options object of the generated schema: `Conv2DOptionsT`, `Pool2DOptionsT`, ..., or None for none."""
 
 TENSOR_TYPES: dict[np.dtype[Any], int] = {
@@ -38,14 +38,18 @@ TENSOR_TYPES: dict[np.dtype[Any], int] = {
 class _AlignedBuffer(schema.BufferT):
     """A constant whose bytes start on a 16-byte boundary of the file."""
 
+    def __init__(self, content: Array | None = None) -> None:
+        super().__init__()
+        self._content = content
+
     def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802 - the generated API calls it by this name
         offset = None
-        if self.data is not None:
-            content = np.ascontiguousarray(self.data).view(np.uint8).reshape(-1)
+        if self._content is not None:
+            content = np.ascontiguousarray(self._content).reshape(-1).view(np.uint8)
             builder.StartVector(1, content.size, BUFFER_ALIGNMENT)
             head = builder.Head() - content.size
             builder.head = head
-            builder.Bytes[head : head + content.size] = content.tobytes()
+            builder.Bytes[head : head + content.size] = content.data
             offset = builder.EndVector()
         schema.BufferStart(builder)
         if offset is not None:
@@ -58,17 +62,17 @@ class _SharedQuantization(schema.QuantizationParametersT):
 
     def __init__(self, params: QuantParams, written: dict[bytes, int]) -> None:
         super().__init__(quantizedDimension=params.axis or 0)
-        self.scale = params.scale.astype(np.float32)
-        self.zeroPoint = np.broadcast_to(params.zero_point, params.scale.shape).astype(np.int64)
+        self._scales = params.scale.astype(np.float32)
+        self._zero_points = np.broadcast_to(params.zero_point, params.scale.shape).astype(np.int64)
         self._written = written
 
     def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802 - the generated API calls it by this name
-        scale = builder.CreateNumpyVector(self.scale)
-        key = self.zeroPoint.tobytes()
+        scales = builder.CreateNumpyVector(self._scales)
+        key = self._zero_points.tobytes()
         if key not in self._written:
-            self._written[key] = builder.CreateNumpyVector(self.zeroPoint)
+            self._written[key] = builder.CreateNumpyVector(self._zero_points)
         schema.QuantizationParametersStart(builder)
-        schema.QuantizationParametersAddScale(builder, scale)
+        schema.QuantizationParametersAddScale(builder, scales)
         schema.QuantizationParametersAddZeroPoint(builder, self._written[key])
         schema.QuantizationParametersAddQuantizedDimension(builder, self.quantizedDimension)
         return schema.QuantizationParametersEnd(builder)
@@ -100,7 +104,7 @@ class TfliteBuilder:
             values: float32, int8 or int32.
             params: Grid of a quantized constant; None for float and for plain integers (shapes, axes).
         """
-        self._buffers.append(_AlignedBuffer(data=np.ascontiguousarray(values)))
+        self._buffers.append(_AlignedBuffer(values))
         self._num_bytes += values.nbytes + BUFFER_ALIGNMENT
         return self._add_tensor(name, values.shape, values.dtype, len(self._buffers) - 1, params)
 
@@ -125,8 +129,8 @@ class TfliteBuilder:
         """
         operator = schema.OperatorT()
         operator.opcodeIndex = self._codes.setdefault(op, len(self._codes))
-        operator.inputs = np.asarray(inputs, np.int32)
-        operator.outputs = np.asarray(outputs, np.int32)
+        operator.inputs = list(inputs)
+        operator.outputs = list(outputs)
         if options is not None:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
             operator.builtinOptions = options
@@ -145,8 +149,8 @@ class TfliteBuilder:
         subgraph.name = name
         subgraph.tensors = self._tensors
         subgraph.operators = self._operators
-        subgraph.inputs = np.asarray(inputs, np.int32)
-        subgraph.outputs = np.asarray(outputs, np.int32)
+        subgraph.inputs = list(inputs)
+        subgraph.outputs = list(outputs)
         model = schema.ModelT(version=SCHEMA_VERSION, description="edgekit")
         model.operatorCodes = [_operator_code(code, version) for code, version in self._codes]
         model.subgraphs = [subgraph]
@@ -158,14 +162,14 @@ class TfliteBuilder:
         return bytes(builder.Output())
 
     def _metadata(self, name: str, content: bytes) -> schema.MetadataT:
-        self._buffers.append(_AlignedBuffer(data=np.frombuffer(content, np.uint8)))
+        self._buffers.append(_AlignedBuffer(np.frombuffer(content, np.uint8)))
         return schema.MetadataT(name=name, buffer=len(self._buffers) - 1)
 
     def _add_tensor(
         self, name: str, shape: Sequence[int], dtype: np.dtype[Any], buffer: int, params: QuantParams | None
     ) -> int:
         tensor = schema.TensorT(type=TENSOR_TYPES[dtype], buffer=buffer, name=name, hasRank=True)
-        tensor.shape = np.asarray(shape, np.int32)
+        tensor.shape = [int(size) for size in shape]
         if params is not None:
             tensor.quantization = _SharedQuantization(params, self._zero_points)
         self._tensors.append(tensor)

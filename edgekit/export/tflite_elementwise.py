@@ -28,8 +28,9 @@ def lower_clip(lowering: Lowering, node: Node) -> None:
     """Relu and Clip that could not be fused.
 
     Float: RELU, RELU6, RELU_N1_TO_1, or MAXIMUM and MINIMUM for other limits. Int8: XNNPACK takes none of these, and
-    the kernels without it are over 80 times slower than a move to another grid. So: QUANTIZE where saturating to the
-    output's grid clips by itself (a Relu with zero_point -128), otherwise ADD of zero with the activation fused.
+    the kernels without it are over 80 times slower than a move to another grid. So: where saturating to the output's
+    grid clips by itself (a Relu with zero_point -128) QUANTIZE, or nothing if the input lies on that grid already;
+    otherwise ADD of zero with the activation fused.
 
     Raises:
         UnsupportedOpError: In int8, limits that are neither the grid's own nor TFLite's.
@@ -40,10 +41,12 @@ def lower_clip(lowering: Lowering, node: Node) -> None:
     x = lowering.value(node.inputs[0])
     activation = ACTIVATION_RANGES.get(limits)
     grid = lowering.grid(node.output)
-    if grid is not None and grid_implies(grid, limits):
+    if grid is not None and grid_implies(grid, limits) and _same_grid(grid, x.params):
+        lowering.bind(node.output, x)  # nothing can lie outside the limits
+    elif grid is not None and grid_implies(grid, limits):
         _unary(lowering, node, x, Op.QUANTIZE, schema.QuantizeOptionsT())
     elif grid is not None and activation is not None:
-        zero = lowering.builder.add_constant(f"{node.name}/zero", np.zeros(1, np.int8), x.params)
+        zero = lowering.builder.add_constant(f"{node.name}/zero", np.zeros(1, np.int8), _grid(grid.scale[0], 0))
         options = schema.AddOptionsT(fusedActivationFunction=activation)
         _unary(lowering, node, x, Op.ADD, options, operands=(zero,))
     elif grid is None and activation is not None:
@@ -52,6 +55,10 @@ def lower_clip(lowering: Lowering, node: Node) -> None:
         _clip_float(lowering, node, x, limits)
     else:
         raise lowering.unsupported(node, f"int8 TFLite cannot clip to {limits}, which its grid does not imply")
+
+
+def _same_grid(a: QuantParams, b: QuantParams | None) -> bool:
+    return b is not None and bool(a.scale[0] == b.scale[0] and a.zero_point[0] == b.zero_point[0])
 
 
 def _clip_float(lowering: Lowering, node: Node, x: Value, limits: tuple[float, float]) -> None:
@@ -190,5 +197,5 @@ def _scalar(lowering: Lowering, name: str, value: float) -> int:
     return lowering.builder.add_constant(name, np.full(1, top, np.int8), _grid(value / top, 0))
 
 
-def _grid(scale: float, zero_point: int) -> QuantParams:
+def _grid(scale: float | np.float32, zero_point: int) -> QuantParams:
     return QuantParams(scale=np.full(1, scale, np.float32), zero_point=np.full(1, zero_point, np.int32))

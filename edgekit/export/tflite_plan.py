@@ -139,7 +139,7 @@ def real_range(params: QuantParams) -> tuple[float, float]:
 def grid_implies(params: QuantParams, limits: tuple[float, float]) -> bool:
     """Whether saturating to a per_tensor grid clips to the limits by itself, rounding included.
 
-    >>> grid = QuantParams(scale=np.float32([6 / 255]), zero_point=np.int32([-128]))
+    >>> grid = QuantParams(scale=np.array([6 / 255], np.float32), zero_point=np.array([-128], np.int32))
     >>> grid_implies(grid, (0.0, 6.0)), grid_implies(grid, (0.0, 4.0)), grid_implies(grid, (0.0, math.inf))
     (True, False, True)
     """
