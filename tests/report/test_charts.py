@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ Build = Callable[..., Report]
 def test_ticks_are_even_few_and_enclose_the_data(low: float, span: float, most: int) -> None:
     high = low + span
     ticks = charts.nice_ticks(low, high, most)
-    steps = [b - a for a, b in zip(ticks, ticks[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(ticks)]
     slack = max(abs(low), abs(high), 1) * 1e-8
     assert 2 <= len(ticks) <= most + 1
     assert ticks[0] <= low + slack

@@ -139,7 +139,7 @@ def test_damaged_report_is_an_integrity_error(tmp_path: Path, content: bytes, wo
 
 
 def test_missing_report_is_a_usage_error_with_the_path(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no report at .*report.json"):
+    with pytest.raises(UsageError, match=r"no report at .*report\.json"):
         read_report(tmp_path)
 
 

@@ -80,7 +80,10 @@ def test_markdown_has_every_table_in_order(failed: Report) -> None:
         r"mobilenet\_v2\_w0.5", "Size: 732 kB as TFLite", "Accuracy", "Agreement", "Latency", "The run",
     ]  # fmt: skip
     assert "**Failed: 1 of 6 checks missed its bar**" in text
-    assert "| accuracy kept by the TFLite file | **missed** | -3.20 points | at most 1.0 lost | features.3.conv.1 |" in text
+    assert (
+        "| accuracy kept by the TFLite file | **missed** | -3.20 points | at most 1.0 lost | features.3.conv.1 |"
+        in text
+    )
 
 
 def test_markdown_tables_have_equal_rows(report: Report, bare: Report, unlabelled: Report) -> None:
