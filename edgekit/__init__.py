@@ -1,0 +1,34 @@
+"""edgekit: from a folder of pictures to a camera classifier on a board, at the smallest honest size.
+
+What the commands do is callable:
+
+    import edgekit
+    result = edgekit.compress("mobilenet", bits=8)
+    print(result.report.sizes.tflite_bytes, result.passed)
+
+Importing edgekit imports nothing heavy; torch, onnx and the rest load when a function first needs them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgekit.api import classify, compress, evaluate_file, export, train, verify
+    from edgekit.core.errors import EdgekitError
+
+__version__ = "0.1.0"
+__all__ = ["EdgekitError", "__version__", "classify", "compress", "evaluate_file", "export", "train", "verify"]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public function when it is first asked for (PEP 562)."""
+    if name == "EdgekitError":
+        from edgekit.core.errors import EdgekitError
+
+        return EdgekitError
+    if name in __all__:
+        from edgekit import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'edgekit' has no attribute {name!r}")

@@ -8,26 +8,33 @@
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
-from importlib import metadata
+import datetime as dt
 from pathlib import Path
 
 import msgspec
 
 from edgekit.core.artifact import Artifact, ModelCard
-from edgekit.core.errors import DataError, UsageError
+from edgekit.core.environment import describe_environment
+from edgekit.core.errors import CheckpointError, DataError, MissingDependencyError, UnknownNameError, UsageError
+from edgekit.core.history import EpochRow
 from edgekit.core.measurement import Latency
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.quant import QuantizedGraph
-from edgekit.core.recipe import DataSection, ModelSection, QuantizeSection, Recipe, VerifySection, dump_recipe
+from edgekit.core.recipe import (
+    DataSection,
+    ModelSection,
+    QuantizeSection,
+    Recipe,
+    VerifySection,
+    dump_recipe,
+    load_recipe,
+)
 from edgekit.core.report import Report, ReportDataset, Sizes
 from edgekit.core.stages import StageClock
 from edgekit.core.storage import write_text
 from edgekit.data.dataset import Source
 from edgekit.data.drawing import draw_order
-from edgekit.data.opening import find_dataset, open_source
+from edgekit.data.opening import open_source
 from edgekit.data.reading import UnreadableLog, iterate_batches
 from edgekit.export.activations import float_activations
 from edgekit.export.hub import HubModel, HubRequest, load_hub
@@ -37,40 +44,37 @@ from edgekit.quantize.calibration import Calibration, calibrate, observed_activa
 from edgekit.quantize.entropy import limit_bytes
 from edgekit.quantize.ptq import quantize_static
 from edgekit.quantize.schemes import parse_scheme
+from edgekit.report.curves import draw_curves
 from edgekit.report.files import write_report
 from edgekit.runtime.benchmark import BenchmarkSettings, compare
+from edgekit.train.run import TrainedRun, train
 from edgekit.verify.layers import layer_rows
 from edgekit.verify.verification import Subject, Verification, verify
 
 EMBEDDED_DATASET = "fashion_mnist_mini"
 CALIBRATION_BATCH = 16
-FLOAT_ONNX, MODEL_ONNX, MODEL_TFLITE = "float.onnx", "model.onnx", "model.tflite"
+RECIPE, FLOAT_ONNX, MODEL_ONNX, MODEL_TFLITE = "recipe.toml", "float.onnx", "model.onnx", "model.tflite"
+CURVES = "curves.png"
 
 
 class CompressRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What to compress, and how.
 
     Args:
-        model: Alias, catalogue name, run folder, checkpoint, or .onnx file.
+        model: Alias, catalogue name, run folder, checkpoint or .onnx file, with its sizes.
         data: Dataset name or folder for calibration and verification; None for what the weights were trained on
             (the embedded pictures for the embedded weights).
         quantize: How it is quantized.
         verify: The bars.
-        width: Width multiplier (untrained models).
-        input_size: Pixels.
-        untrained: Random weights, for tests and benchmarks.
         out_dir: Run folder; None for runs/<model>-<dataset>-<scheme>.
         measure_latency: Whether latency is measured.
         command: For the report.
     """
 
-    model: str
+    model: ModelSection
     data: str | None = None
     quantize: QuantizeSection = msgspec.field(default_factory=QuantizeSection)
     verify: VerifySection = msgspec.field(default_factory=VerifySection)
-    width: float | None = None
-    input_size: int | None = None
-    untrained: bool = False
     out_dir: Path | None = None
     measure_latency: bool = True
     command: str = ""
@@ -92,6 +96,18 @@ class Compressed(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: tuple[str, ...]
 
 
+def request_from_recipe(recipe: Recipe, *, out_dir: Path | None = None, command: str = "") -> CompressRequest:
+    """The request that a recipe stands for; an empty data name means "what the weights were trained on"."""
+    return CompressRequest(
+        model=recipe.model,
+        data=recipe.data.name or None,
+        quantize=recipe.quantize,
+        verify=recipe.verify,
+        out_dir=out_dir,
+        command=command,
+    )
+
+
 def compress(request: CompressRequest, progress: Progress | None = None) -> Compressed:
     """Quantize a model, lower it to ONNX and TFLite, verify both against float, and report.
 
@@ -103,7 +119,7 @@ def compress(request: CompressRequest, progress: Progress | None = None) -> Comp
     clock = StageClock()
     parse_scheme(request.quantize.scheme)
     with clock.stage("load"):
-        hub = load_hub(_hub_request(request))
+        hub = load_hub(_hub_request(request.model))
         data_name = _data_name(request, hub)
         calibration_source, test_source = open_source(data_name, "calibration"), open_source(data_name, "test")
         hub = _with_labels(hub, test_source)
@@ -115,7 +131,7 @@ def compress(request: CompressRequest, progress: Progress | None = None) -> Comp
     with clock.stage("export"):
         artifacts = export(hub, quantized, run_dir, float_io=request.quantize.float_io)
         write_text(run_dir / "labels.txt", "".join(f"{label}\n" for label in hub.card.labels))
-        write_text(run_dir / "recipe.toml", dump_recipe(_resolved_recipe(request, data_name)))
+        write_text(run_dir / RECIPE, dump_recipe(_resolved_recipe(request, data_name)))
     with clock.stage("verify"):
         subject = make_subject(hub, run_dir, test_source)
         verification = verify(subject, test_source, request.verify, progress)
@@ -126,9 +142,7 @@ def compress(request: CompressRequest, progress: Progress | None = None) -> Comp
         report, sizes=_sizes(artifacts, quantized), latency=tuple(latency), stages=tuple(clock.rows)
     )
     write_report(report, run_dir)
-    return Compressed(
-        run_dir=run_dir, report=report, passed=verification.passed, unreadable=verification.unreadable
-    )
+    return Compressed(run_dir=run_dir, report=report, passed=verification.passed, unreadable=verification.unreadable)
 
 
 def run_calibration(hub: HubModel, source: Source, config: QuantizeSection, progress: Progress) -> Calibration:
@@ -143,9 +157,7 @@ def run_calibration(hub: HubModel, source: Source, config: QuantizeSection, prog
     chosen = draw_order(len(source), seed=config.seed)[: config.num_calibration]
     progress.begin("calibrate", len(chosen))
     log = UnreadableLog()
-    batches = iterate_batches(
-        source, hub.card.preprocess, batch_size=CALIBRATION_BATCH, indices=chosen, unreadable=log
-    )
+    batches = iterate_batches(source, hub.card.preprocess, batch_size=CALIBRATION_BATCH, indices=chosen, unreadable=log)
 
     def activations():  # noqa: ANN202 - a generator between two stages
         for batch in float_activations(hub.graph, hub.card.preprocess, batches, observed_activations(hub.graph)):
@@ -182,10 +194,59 @@ def make_subject(hub: HubModel, run_dir: Path, source: Source) -> Subject:
     )
 
 
-def _hub_request(request: CompressRequest) -> HubRequest:
-    return HubRequest(
-        model=request.model, width=request.width, input_size=request.input_size, untrained=request.untrained
-    )
+def verify_run(run_dir: Path, max_drop: float | None = None, progress: Progress | None = None) -> Verification:
+    """Verify the files of a run folder once more, by its own recipe.
+
+    The torch model is compared too when it can still be loaded; otherwise the float ONNX file stands for it.
+
+    Args:
+        run_dir: Folder that `compress` made.
+        max_drop: Another bar than the recipe's, in points; None for the recipe's.
+        progress: Shows how far it is.
+
+    Raises:
+        UsageError: No run folder, or files are missing in it.
+        EdgekitError: As the stages raise them.
+    """
+    missing = [name for name in (RECIPE, FLOAT_ONNX, MODEL_ONNX, MODEL_TFLITE) if not (run_dir / name).is_file()]
+    if missing:
+        raise UsageError(f"{run_dir} is no run folder: {', '.join(missing)} missing", hint="edgekit compress makes one")
+    recipe = load_recipe(run_dir / RECIPE)
+    try:
+        hub = load_hub(_hub_request(recipe.model))
+    except (CheckpointError, UnknownNameError, UsageError, MissingDependencyError):
+        hub = load_hub(HubRequest(model=str(run_dir / FLOAT_ONNX)))
+    source = open_source(recipe.data.name, "test")
+    config = recipe.verify if max_drop is None else msgspec.structs.replace(recipe.verify, max_drop=max_drop)
+    return verify(make_subject(_with_labels(hub, source), run_dir, source), source, config, progress or Silent())
+
+
+def export_float(model: ModelSection, path: Path) -> Artifact:
+    """Write a model as a float file, .onnx or .tflite by the path's extension.
+
+    Raises:
+        UsageError: Another extension.
+    """
+    if path.suffix not in {".onnx", ".tflite"}:
+        raise UsageError(f"cannot tell the format of {path}: expected .onnx or .tflite")
+    hub = load_hub(_hub_request(model))
+    write = write_onnx if path.suffix == ".onnx" else write_tflite
+    return write(hub.graph, path, hub.card)
+
+
+def train_run(
+    recipe: Recipe, run_dir: Path, *, resume: bool = False, progress: Progress | None = None, command: str = ""
+) -> TrainedRun:
+    """Train by a recipe into a run folder, drawing the curves after every epoch. Errors as `train.run.train`."""
+
+    def draw(history: list[EpochRow], folder: Path) -> None:
+        draw_curves(history, folder / CURVES)
+
+    return train(recipe, run_dir, resume=resume, progress=progress or Silent(), command=command, on_epoch=draw)
+
+
+def _hub_request(model: ModelSection) -> HubRequest:
+    return HubRequest(model=model.name, width=model.width, input_size=model.input_size, untrained=model.untrained)
 
 
 def _data_name(request: CompressRequest, hub: HubModel) -> str:
@@ -196,7 +257,7 @@ def _data_name(request: CompressRequest, hub: HubModel) -> str:
         return EMBEDDED_DATASET
     if hub.dataset is None:
         raise UsageError(
-            f"{request.model} does not say what it was trained on", hint="give its pictures: --data NAME or FOLDER"
+            f"{request.model.name} does not say what it was trained on", hint="give its pictures: --data NAME or FOLDER"
         )
     return hub.dataset
 
@@ -224,10 +285,15 @@ def _with_labels(hub: HubModel, source: Source) -> HubModel:
 
 
 def _resolved_recipe(request: CompressRequest, data_name: str) -> Recipe:
-    model = ModelSection(name=request.model, width=request.width, input_size=request.input_size)
-    return Recipe(
-        model=model, data=DataSection(name=data_name), quantize=request.quantize, verify=request.verify
-    )
+    """The recipe that makes the same files again, from any folder: paths are made absolute."""
+    model = msgspec.structs.replace(request.model, name=_absolute(request.model.name))
+    data = DataSection(name=_absolute(data_name))
+    return Recipe(model=model, data=data, quantize=request.quantize, verify=request.verify)
+
+
+def _absolute(name_or_path: str) -> str:
+    path = Path(name_or_path).expanduser()
+    return str(path.resolve()) if path.exists() else name_or_path
 
 
 def _sizes(artifacts: dict[str, Artifact], quantized: QuantizedGraph) -> Sizes:
@@ -288,43 +354,7 @@ def _assemble(
         confusion=verification.confusion,
         disagreements=verification.disagreements,
         stages=(),
-        environment=_environment(request.quantize.seed),
+        environment={**describe_environment(), "seed": str(request.quantize.seed)},
         command=request.command,
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
     )
-
-
-def _environment(seed: int) -> dict[str, str]:
-    """Versions, processor and seed: what a number depends on besides the model."""
-    versions = {
-        name: metadata.version(name)
-        for name in ("edgekit", "numpy", "onnx", "onnxruntime", "ai-edge-litert", "torch")
-        if _is_installed(name)
-    }
-    return {
-        **versions,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "num_cpus": str(os.cpu_count()),
-        "seed": str(seed),
-    }
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-__all__ = ["CompressRequest", "Compressed", "compress", "export", "find_dataset", "run_calibration"]

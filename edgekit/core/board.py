@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from edgekit.core.errors import IntegrityError, UnknownNameError
+from edgekit.core.resources import find_resource_dir
 
 HOST_BOARD = "host_cpu"
 """The board for every machine that no file describes."""
@@ -36,16 +37,9 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     facts: BoardFacts
 
 
-def devices_dir() -> Path:
-    """Folder of the board files: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "devices"
-    return installed if installed.is_dir() else package.parent / "devices"
-
-
 def list_boards(folder: Path | None = None) -> tuple[str, ...]:
     """Names of all boards, sorted; `folder` None for edgekit's own."""
-    return tuple(sorted(path.stem for path in (folder or devices_dir()).glob("*.toml")))
+    return tuple(sorted(path.stem for path in (folder or find_resource_dir("devices")).glob("*.toml")))
 
 
 def load_board(name: str, folder: Path | None = None) -> Board:
@@ -58,7 +52,7 @@ def load_board(name: str, folder: Path | None = None) -> Board:
     names = list_boards(folder)
     if name not in names:
         raise UnknownNameError("board", name, names)
-    path = (folder or devices_dir()) / f"{name}.toml"
+    path = (folder or find_resource_dir("devices")) / f"{name}.toml"
     try:
         facts = msgspec.toml.decode(path.read_bytes(), type=BoardFacts)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

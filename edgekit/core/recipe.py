@@ -32,12 +32,14 @@ class ModelSection(_Section, frozen=True):
         width: Width multiplier; None for the variant's own.
         input_size: Square input in pixels; None for the dataset's own size.
         dropout: Before the classifier.
+        untrained: Compress random weights (for tests and benchmarks).
     """
 
     name: str
     width: float | None = None
     input_size: int | None = None
     dropout: float = 0.0
+    untrained: bool = False
 
 
 class DataSection(_Section, frozen=True):

@@ -27,9 +27,7 @@ def visible_output(graph: Graph, node: Node) -> str:
     return node.output
 
 
-def measure_sqnr(
-    graph: Graph, spec: PreprocessSpec, path: Path, pictures: npt.NDArray[np.uint8]
-) -> dict[str, float]:
+def measure_sqnr(graph: Graph, spec: PreprocessSpec, path: Path, pictures: npt.NDArray[np.uint8]) -> dict[str, float]:
     """Signal to quantization noise ratio at each weighted layer's output, in dB.
 
     Args:

@@ -167,9 +167,7 @@ def _float_agreement(subject: Subject, predict: Predictor, pictures: npt.NDArray
     return agreement(predict(pictures), subject.torch_logits(pictures))
 
 
-def _read_pictures(
-    source: Source, spec: PreprocessSpec, indices: npt.NDArray[np.int64]
-) -> npt.NDArray[np.uint8]:
+def _read_pictures(source: Source, spec: PreprocessSpec, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     return next(iter(iterate_batches(source, spec, batch_size=len(indices), indices=indices))).pictures
 
 

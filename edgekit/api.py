@@ -1,0 +1,108 @@
+"""The public functions: what the commands do, callable. See `edgekit/__init__.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgekit import pipeline
+from edgekit.core.artifact import Artifact
+from edgekit.core.measurement import Accuracy
+from edgekit.core.prediction import Prediction
+from edgekit.core.recipe import DataSection, ModelSection, Recipe, load_recipe, override_recipe
+from edgekit.pipeline import Compressed
+from edgekit.quantize.schemes import scheme_from_bits
+from edgekit.runtime.classify import Classifier
+from edgekit.runtime.reading import read_picture
+from edgekit.train.run import TrainedRun
+from edgekit.train.shipped import find_recipe
+from edgekit.verify.evaluation import evaluate_file as _evaluate_file
+from edgekit.verify.verification import Verification
+
+
+def compress(
+    model: str | Path,
+    *,
+    bits: int = 8,
+    data: str | Path | None = None,
+    out: Path | None = None,
+    overrides: Sequence[str] = (),
+) -> Compressed:
+    """Quantize a model, write TFLite and ONNX, verify both against float, and report.
+
+    Args:
+        model: Alias ("mobilenet"), catalogue name, run folder, checkpoint, or .onnx file.
+        bits: Grid of the weights.
+        data: Dataset or folder; None for what the weights were trained on.
+        out: Run folder; None for runs/<model>-<dataset>-<scheme>.
+        overrides: Recipe keys as "section.key=value", e.g. "verify.max_drop=0.5" or "model.untrained=true".
+
+    Returns:
+        Run folder, report, and whether every bar was met (a missed bar raises nothing).
+
+    Raises:
+        EdgekitError: With the message and the hint that the command line would print.
+    """
+    recipe = Recipe(model=ModelSection(name=str(model)), data=DataSection(name="" if data is None else str(data)))
+    recipe = override_recipe(recipe, [f"quantize.scheme={scheme_from_bits(bits).id}", *overrides])
+    request = pipeline.request_from_recipe(recipe, out_dir=out, command=f"edgekit.compress({str(model)!r}, ...)")
+    return pipeline.compress(request)
+
+
+def train(
+    model: str,
+    data: str | Path,
+    *,
+    out: Path,
+    recipe: Path | None = None,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+) -> TrainedRun:
+    """Train an architecture on a dataset or a folder of class folders.
+
+    Args:
+        model: Catalogue name or alias.
+        data: Dataset or folder.
+        out: Run folder.
+        recipe: Recipe to start from; None for the shipped one, or the defaults.
+        overrides: Recipe keys as "section.key=value".
+        resume: Go on where the run folder stopped.
+
+    Raises:
+        EdgekitError: With the message and the hint that the command line would print.
+    """
+    recipe = recipe or find_recipe(model, str(data))
+    names = [f"model.name={model}", f"data.name={data}"]
+    if recipe is not None:
+        resolved = load_recipe(recipe, [*names, *overrides])
+    else:
+        resolved = override_recipe(
+            Recipe(model=ModelSection(name=model), data=DataSection(name=str(data))), list(overrides)
+        )
+    return pipeline.train_run(resolved, out, resume=resume, command=f"edgekit.train({model!r}, {str(data)!r}, ...)")
+
+
+def verify(run_dir: Path, *, max_drop: float | None = None) -> Verification:
+    """Compare the files of a run folder with the float model and with each other.
+
+    Args:
+        run_dir: Folder that `compress` made.
+        max_drop: Most top-1 points that may be lost; None for the recipe's.
+    """
+    return pipeline.verify_run(run_dir, max_drop)
+
+
+def evaluate_file(file: Path, data: str | Path) -> Accuracy:
+    """Accuracy of an exported file on a dataset's test pictures, through its runtime."""
+    return _evaluate_file(Path(file), str(data))[0]
+
+
+def export(model: str | Path, file: Path) -> Artifact:
+    """Write a model as a float file, .onnx or .tflite by the extension."""
+    return pipeline.export_float(ModelSection(name=str(model)), Path(file))
+
+
+def classify(file: Path, *pictures: Path, top_k: int = 5) -> tuple[Prediction, ...]:
+    """Answers of a model file for picture files."""
+    classifier = Classifier.open(Path(file))
+    return tuple(classifier.classify(read_picture(Path(picture)), top_k=top_k) for picture in pictures)

@@ -1,0 +1,64 @@
+"""`edgekit bench`: latency of model files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.cli.console import Bars, print_json, show
+
+
+def bench(
+    file: Annotated[Path, typer.Argument(help=".tflite or .onnx file.")],
+    vs: Annotated[list[Path] | None, typer.Option("--vs", help="File to take turns with; may be given again.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    queries: Annotated[int, typer.Option(min=1, help="Queries counted; p99 needs 662.")] = 1000,
+    warmup: Annotated[int, typer.Option(min=1, help="Queries thrown away before.")] = 8,
+    max_seconds: Annotated[float, typer.Option(help="Stop after this many seconds in all.")] = 60.0,
+    inexact: Annotated[
+        bool, typer.Option("--inexact", help="Let ONNX Runtime saturate int8 sums on x86 without VNNI.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Measure p50, p90 and p99 with their sample count; with --vs the files take turns (A B, B A, ...)."""
+    from edgekit.runtime.benchmark import BenchmarkSettings, compare, ratio
+
+    settings = BenchmarkSettings(
+        num_threads=threads, num_queries=queries, num_warmup=warmup, max_seconds=max_seconds, exact=not inexact
+    )
+    bars = Bars()
+    bars.begin("measure", queries)
+    done = 0
+
+    def advance(num_done: int, _total: int) -> None:
+        nonlocal done
+        bars.advance(num_done - done)
+        done = num_done
+
+    results = compare([file, *(vs or [])], settings, progress=advance)
+    bars.end()
+    ratios = [ratio(result, results[0]) for result in results[1:]]
+    if as_json:
+        print_json({"latency": results, "ratios": ratios})
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("file", "runtime"):
+        table.add_column(title)
+    for title in ("n", "p50 ms", "p90 ms", "p99 ms", "CPU p50", "load ms", "first ms", "peak MiB"):
+        table.add_column(title, justify="right")
+    for result in results:
+        percentiles = (_number(result.p50_ms), _number(result.p90_ms), _number(result.p99_ms))
+        rest = (result.cpu_p50_ms, result.load_ms, result.first_ms, result.peak_rss_mib)
+        table.add_row(result.file, result.runtime, str(result.n), *percentiles, *(_number(value) for value in rest))
+    show(table)
+    show(f"{results[0].board}, batch 1, {threads} thread(s), {warmup} warm-up queries; - too few samples to tell")
+    for result, one in zip(results[1:], ratios, strict=True):
+        show(f"{result.file} / {results[0].file}: wall x{one.wall:.3f}, CPU x{one.cpu:.3f}")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"

@@ -1,0 +1,65 @@
+"""`edgekit data`: datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.cli.console import print_json, show
+
+app = typer.Typer(help="Datasets: list them, name a folder of your own, look at one.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_command(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+    """List the datasets, and where each lies on this machine."""
+    from edgekit.data.opening import list_datasets
+
+    listings = list_datasets()
+    if as_json:
+        print_json({"datasets": listings})
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("name", "what", "license", "where"):
+        table.add_column(title)
+    for listing in listings:
+        place = listing.path or ("downloaded when first used" if listing.is_downloadable else "not found")
+        table.add_row(listing.name, listing.title, listing.license or "-", place)
+    show(table)
+
+
+@app.command("add")
+def add_command(
+    name: Annotated[str, typer.Argument(help="Name to use with --data.")],
+    path: Annotated[Path, typer.Argument(help="Folder of class folders, or of pictures.")],
+) -> None:
+    """Give a folder of pictures a name."""
+    from edgekit.data.aliases import add_dataset
+
+    add_dataset(name, path)
+    show(f"{name} is now {path.resolve()}")
+
+
+@app.command("show")
+def show_command(
+    name: Annotated[str, typer.Argument(help="Dataset or folder.")],
+    split: Annotated[str, typer.Option(help="train, calibration or test.")] = "train",
+    out: Annotated[Path | None, typer.Option(help="Picture to write.  [default: NAME-SPLIT.png]")] = None,
+) -> None:
+    """Draw a contact sheet: some pictures of every class, with the counts."""
+    from edgekit.core.errors import UsageError
+    from edgekit.data.contact_sheet import draw_contact_sheet
+    from edgekit.data.opening import find_dataset, open_source
+
+    if split not in {"train", "calibration", "test"}:
+        raise UsageError(f"split {split!r} is not one of train, calibration, test")
+    if split == "train" and "train" not in find_dataset(name).splits:
+        split = "test"
+    source = open_source(name, split)
+    path = out or Path(f"{source.name}-{split}.png")
+    draw_contact_sheet(source, path)
+    show(f"{path}: {len(source):,} pictures, {len(source.class_names)} classes")

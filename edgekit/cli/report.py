@@ -1,0 +1,33 @@
+"""`edgekit report`: what a run measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.cli.console import print_json, show
+
+
+def report(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
+) -> None:
+    """Show a run's summary, and draw its report.html anew."""
+    from edgekit.report.files import read_report, write_report
+
+    content = read_report(run_dir / "report.json")
+    files = write_report(content, run_dir)
+    if as_json:
+        print_json(content)
+    elif markdown:
+        from edgekit.report.markdown import render_markdown
+
+        typer.echo(render_markdown(content))
+    else:
+        from edgekit.report.text import render_summary
+
+        show(render_summary(content))
+        show(f"\n{files.html_path}")

@@ -1,0 +1,59 @@
+"""`edgekit train`: from a dataset to trained weights."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.cli.compress import read_recipe
+from edgekit.cli.console import Bars, note, print_json, show
+
+
+def train(
+    model: Annotated[str, typer.Argument(metavar="ARCH", help="Catalogue name or alias.")],
+    data: Annotated[str, typer.Option(help="Dataset, or a folder of class folders.")],
+    recipe: Annotated[Path | None, typer.Option(help="Recipe (TOML).  [default: the shipped one, if any]")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one key of the recipe.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/MODEL-DATA]")] = None,
+    width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
+    input_size: Annotated[int | None, typer.Option(help="Square input, in pixels.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Run folder, checkpoint or alias to distil from.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training pictures.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where this run folder stopped.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+) -> None:
+    """Train an architecture; weights, curves and logs go into a run folder."""
+    from edgekit.pipeline import train_run
+    from edgekit.train.shipped import find_recipe
+
+    settings = [*(overrides or [])]
+    for key, value in (
+        ("model.width", width),
+        ("model.input_size", input_size),
+        ("train.teacher", teacher),
+        ("train.epochs", epochs),
+    ):
+        settings += [] if value is None else [f"{key}={value}"]
+    recipe = recipe or find_recipe(model, data, width)
+    if recipe is not None:
+        note(f"recipe {recipe}")
+    resolved = read_recipe(model, data, recipe, settings)
+    run_dir = out or Path("runs") / f"{model}{'' if width is None else f'_w{width:g}'}-{Path(data).name}"
+    trained = train_run(
+        resolved, run_dir, resume=resume, progress=Bars(), command=shlex.join(["edgekit", *sys.argv[1:]])
+    )
+    for line in trained.notes:
+        note(line)
+    last = trained.history[-1]
+    if as_json:
+        print_json({"run_dir": trained.run_dir, "card": trained.card, "history": trained.history})
+        return
+    top1 = "" if trained.card.test_top1 is None else f", top-1 {trained.card.test_top1:.2%} on {trained.card.num_test}"
+    show(f"{len(trained.history)} epochs, loss {last.train_loss:.3f}{top1}")
+    show(f"{trained.run_dir}: checkpoint.safetensors, curves.png; next: edgekit compress {trained.run_dir}")
