@@ -166,7 +166,7 @@ class TestFitPicture:
         fitted = fit_picture(picture, spec_of(size=(224, 224), crop=0.875))
         np.testing.assert_array_equal(fitted, picture[top : top + 224, left : left + 224])
 
-    @pytest.mark.parametrize(("side", "tolerance"), [(100, 2), (480, 3), (720, 3), (1080, 9), (1999, 9)])
+    @pytest.mark.parametrize(("side", "tolerance"), [(100, 2), (480, 3), (720, 3), (999, 9)])
     def test_fit_picture_agrees_with_area_averaging_when_it_shrinks(self, side: int, tolerance: int) -> None:
         """A smooth picture has nothing to alias, so all good filters agree, if the geometry is right.
 
