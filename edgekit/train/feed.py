@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,8 +64,9 @@ class MemoryFeed:
     def __init__(self, source: MemorySource, maker: BatchMaker, batch_size: int, seed: int) -> None:
         if source.labels is None:
             raise DataError(f"{source.name} has no labels", hint="training needs a folder of class folders")
-        self.pictures = torch.from_numpy(np.ascontiguousarray(source.pictures)).to(maker.device)
-        self.labels = torch.from_numpy(source.labels).to(maker.device)
+        # Copied, because arrays from files may be read-only, which torch cannot hold.
+        self.pictures = torch.from_numpy(source.pictures.copy()).to(maker.device)
+        self.labels = torch.from_numpy(source.labels.copy()).to(maker.device)
         self.maker = maker
         self.batch_size = batch_size
         self.seed = seed

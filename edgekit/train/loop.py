@@ -15,24 +15,27 @@ from edgekit.core.errors import TrainingError
 from edgekit.core.history import EpochRow
 from edgekit.core.progress import Progress
 from edgekit.core.recipe import TrainSection
+from edgekit.models.checkpoint import load_into
 from edgekit.train.augment import Mixed
+from edgekit.train.device import has_bf16
 from edgekit.train.feed import Feed
 from edgekit.train.loss import total_loss
+from edgekit.train.meter import EpochMeter
 from edgekit.train.schedule import WeightAverage, learning_rate_at
-from edgekit.train.state import TrainState, load_state, save_state
-
+from edgekit.train.state import TrainState, load_state, restore_optimizer, save_state
 
 
 class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     """What a training run calls besides its own steps.
 
     Args:
-        validate: Measures the (averaged) network after every epoch.
+        validate: Measures loss and top-1 of the (averaged) network after every epoch; None when there is nothing to
+            measure on.
         progress: Shows how far it is.
         on_epoch: Receives the history after every epoch (logs, curves).
     """
 
-    validate: Callable[[nn.Module], tuple[float, float]]
+    validate: Callable[[nn.Module], tuple[float, float]] | None
     progress: Progress
     on_epoch: Callable[[list[EpochRow]], None]
 
@@ -75,19 +78,20 @@ class Trainer:
         self.history: list[EpochRow] = []
         self.step = 0
         self.device = next(module.parameters()).device
+        self.uses_bf16 = config.precision == "bf16" and has_bf16(self.device)
 
     def run(self, state_path: Path, *, resume: bool = False) -> dict[str, Tensor]:
         """Train to the last epoch, saving the state after each.
 
         Args:
-            state_path: Where the resumable state lies (.safetensors and .json).
-            resume: Continue from it if it exists; the result is that of an uninterrupted run.
+            state_path: Where the resumable state lies (.safetensors).
+            resume: Continue from it if it exists; the result is that of an uninterrupted run, bit for bit.
 
         Returns:
             State dict of the trained (averaged) network.
 
         Raises:
-            TrainingError: The loss is not finite.
+            TrainingError: The loss is not finite, or the state was trained with another recipe.
             CheckpointError: The state to resume from is damaged or of another network.
         """
         if resume and state_path.exists():
@@ -96,50 +100,51 @@ class Trainer:
             self.history.append(self._run_epoch(epoch))
             save_state(state_path, self._snapshot())
             self.hooks.on_epoch(self.history)
-        return self._final_state()
+        return self.final_state()
+
+    def final_state(self) -> dict[str, Tensor]:
+        """State dict of the network as it would be saved now: averaged, when weights are averaged."""
+        source = self.module.state_dict() if self.average is None else self.average.shadow
+        return {name: tensor.detach().clone() for name, tensor in source.items()}
 
     def _run_epoch(self, epoch: int) -> EpochRow:
         start = time.perf_counter()
+        # Dropout draws from torch's own generator: set by epoch, so that a resumed run draws the same.
+        torch.manual_seed(self.config.seed * 1_000_003 + epoch)
         self.module.train()
         self.hooks.progress.begin(f"epoch {epoch}/{self.config.epochs}", self.num_batches)
-        loss_sum = torch.zeros((), device=self.device)
-        num_right = torch.zeros((), device=self.device)
-        num_seen, is_mixed = 0, False
-        for pictures, target in self.feed.batches(epoch):
-            loss, logits = self._run_step(pictures, target)
-            loss_sum += loss * len(pictures)
-            num_right += (logits.argmax(1) == target.first).sum()
-            num_seen += len(pictures)
-            is_mixed = is_mixed or target.weight != 1.0
-            if self.step % 10 == 0 or num_seen == len(pictures):
-                self._check_finite(loss, epoch)
-            seconds = time.perf_counter() - start
-            status = f"loss {float(loss_sum) / num_seen:.3f}  {num_seen / seconds:.0f} images/s"
-            self.hooks.progress.advance(1, status if is_mixed else f"{status}  top-1 {num_right / num_seen:.1%}")
-        self._check_finite(loss_sum, epoch)
-        train_seconds = time.perf_counter() - start
-        val_loss, val_top1 = self._validate()
-        self.hooks.progress.end()
+        meter = EpochMeter(self.hooks.progress, self.device, self.num_batches * (self.config.epochs - epoch + 1))
+        try:
+            for pictures, target in self.feed.batches(epoch):
+                loss, logits = self._run_step(pictures, target)
+                meter.add(loss, logits, target)
+                if meter.is_due:
+                    self._check_finite(meter.mean_loss, epoch)
+                    meter.report()
+            self._check_finite(meter.mean_loss, epoch)
+            meter.report()
+            train_seconds = meter.seconds
+            val_loss, val_top1 = self._validate()
+        finally:
+            self.hooks.progress.end()
         return EpochRow(
             epoch=epoch,
             seconds=time.perf_counter() - start,
-            train_loss=float(loss_sum) / num_seen,
-            train_top1=None if is_mixed else float(num_right) / num_seen,
+            train_loss=meter.mean_loss,
+            train_top1=meter.top1,
             val_loss=val_loss,
             val_top1=val_top1,
             learning_rate=self.optimizer.param_groups[0]["lr"],
-            images_per_second=num_seen / train_seconds,
+            images_per_second=meter.num_seen / train_seconds,
         )
 
     def _run_step(self, pictures: Tensor, target: Mixed) -> tuple[Tensor, Tensor]:
         """One forward and backward pass and weight update; returns the detached loss and logits."""
         config = self.config
-        num_steps = self.num_batches * config.epochs
-        num_warmup = round(config.warmup_epochs * self.num_batches)
-        rate = learning_rate_at(self.step, peak=config.learning_rate, num_steps=num_steps, num_warmup=num_warmup)
+        rate = self._learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bf16):
             logits = self.module(pictures)
             teacher_logits = None
             if self.teacher is not None:
@@ -153,20 +158,28 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.module.parameters(), config.grad_clip)
         self.optimizer.step()
         if self.average is not None:
-            self.average.update(self.module, self.step)
+            self.average.update(self.step)
         self.step += 1
         return loss.detach(), logits.detach()
 
-    def _check_finite(self, loss: Tensor, epoch: int) -> None:
-        if not math.isfinite(float(loss)):
+    def _learning_rate(self) -> float:
+        num_steps = self.num_batches * self.config.epochs
+        # A run shorter than its warm-up would end at the peak: half of it is left for cooling down.
+        num_warmup = min(round(self.config.warmup_epochs * self.num_batches), num_steps // 2)
+        return learning_rate_at(self.step, peak=self.config.learning_rate, num_steps=num_steps, num_warmup=num_warmup)
+
+    def _check_finite(self, loss: float, epoch: int) -> None:
+        if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss is {float(loss)} at epoch {epoch}, step {self.step}",
+                f"the loss is {loss} at epoch {epoch}, step {self.step}",
                 hint=f"lower train.learning_rate (now {self.config.learning_rate:g}) or set train.grad_clip=1.0; "
                 "the last epoch's state is kept",
             )
 
-    def _validate(self) -> tuple[float, float]:
+    def _validate(self) -> tuple[float | None, float | None]:
         """Measure the network that would be saved, then put the live weights back."""
+        if self.hooks.validate is None:
+            return None, None
         if self.average is None:
             return self.hooks.validate(self.module.eval())
         live = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
@@ -174,10 +187,6 @@ class Trainer:
         result = self.hooks.validate(self.module.eval())
         self.module.load_state_dict(live)
         return result
-
-    def _final_state(self) -> dict[str, Tensor]:
-        source = self.module.state_dict() if self.average is None else self.average.shadow
-        return {name: tensor.detach().clone() for name, tensor in source.items()}
 
     def _snapshot(self) -> TrainState:
         return TrainState(
@@ -195,8 +204,8 @@ class Trainer:
                 "the saved state was trained with another recipe",
                 hint="resume with the run folder's own recipe.toml, or train into a new folder",
             )
-        self.module.load_state_dict(state.module)
-        self.optimizer.load_state_dict(state.optimizer)
+        load_into(self.module, state.module, "the saved state")
+        restore_optimizer(self.optimizer, state.optimizer)
         if self.average is not None and state.average is not None:
-            self.average.shadow = state.average
-        self.history, self.step = state.history, state.step
+            self.average.restore(state.average)
+        self.history, self.step = list(state.history), state.step

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import sys
+import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
-import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from edgekit.core.errors import DataError
+from edgekit.core.errors import TrainingError
 from edgekit.core.history import EpochRow
-from edgekit.core.preprocessing import PreprocessSpec
-from edgekit.core.progress import Progress
-from edgekit.core.recipe import Recipe
-from edgekit.core.storage import write_bytes
-from edgekit.data.memory import MemorySource
+from edgekit.core.progress import Progress, Silent
+from edgekit.core.recipe import Recipe, dump_recipe, load_recipe, override_recipe
+from edgekit.core.storage import write_text
 from edgekit.models.architecture import BuildOptions
-from edgekit.models.checkpoint import CheckpointCard, save_checkpoint
-from edgekit.models.zoo import build_model
+from edgekit.models.checkpoint import CheckpointCard, read_card, save_checkpoint
+from edgekit.models.weights import CHECKPOINT_NAME, resolve_options
+from edgekit.models.zoo import build_model, check_options, find_architecture, with_sizes
+from edgekit.train.device import choose_device
 from edgekit.train.feed import BatchMaker, MemoryFeed
+from edgekit.train.logs import HISTORY_NAME, RunLog
 from edgekit.train.loop import Hooks, Trainer
+from edgekit.train.splits import Splits, fit_in_memory, make_spec, open_splits
+from edgekit.train.stream import StreamFeed
+from edgekit.train.teacher import load_teacher
+from edgekit.train.validation import validate_on
 
-CHECKPOINT_NAME = "checkpoint.safetensors"
+RECIPE_NAME = "recipe.toml"
 STATE_NAME = "train_state.safetensors"
-HISTORY_NAME = "history.json"
-VALIDATION_BATCH = 500
+
+OnEpoch: TypeAlias = Callable[[list[EpochRow], Path], None]
+_LOG = logging.getLogger(__name__)
 
 
 class TrainedRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,37 +44,164 @@ class TrainedRun(msgspec.Struct, frozen=True, kw_only=True):
         checkpoint_path: Weights, with their card beside them.
         card: The card.
         history: One row per epoch.
+        notes: What was done otherwise than asked (bf16 that the device lacks, unreadable pictures), for people.
     """
 
     run_dir: Path
     checkpoint_path: Path
     card: CheckpointCard
     history: list[EpochRow]
+    notes: tuple[str, ...] = ()
 
 
-def choose_device() -> torch.device:
-    """The best device at hand: CUDA, then MPS, then the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+def train(
+    recipe: Recipe,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    command: str = "",
+    on_epoch: OnEpoch | None = None,
+) -> TrainedRun:
+    """Train a network and leave a run folder: recipe, checkpoint, history, TensorBoard logs, resumable state.
+
+    The state is written after every epoch, so an interrupted run (Ctrl-C, a power cut) continues with `resume` where
+    its last whole epoch ended, and gives the same weights as an uninterrupted one.
+
+    Args:
+        recipe: What to train, on what, and how.
+        run_dir: Folder for the results; made if it does not exist.
+        resume: Continue the run in the folder, if there is one.
+        progress: Shows how far it is; None for silence.
+        command: The command that made the run, for the checkpoint's card.
+        on_epoch: Called after every epoch with the history so far and the run folder (the command line draws curves).
+
+    Raises:
+        RecipeError: A value out of range.
+        UnknownNameError: No such architecture or dataset.
+        UsageError: Sizes that make no network, or a teacher of other classes.
+        DataError: Pictures or labels are missing, or of one class only.
+        TrainingError: The loss is not finite, or the run to resume has another recipe.
+        CheckpointError: The state to resume from is damaged.
+        OutputError: The folder cannot be written.
+    """
+    recipe = override_recipe(recipe, ())  # checks the ranges of a recipe that was made in Python
+    plan = _make_plan(recipe)
+    _open_run_dir(run_dir, recipe, resume=resume)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(recipe.train.seed)
+        module = build_model(plan.options).to(plan.maker.device, memory_format=torch.channels_last)
+        feed = _make_feed(plan)
+        validate = None if plan.splits.validation is None else validate_on(plan.splits.validation, plan.maker)
+
+        def log_epoch(history: list[EpochRow]) -> None:
+            log.add(history)
+            if on_epoch is not None:
+                on_epoch(history, run_dir)
+
+        hooks = Hooks(validate=validate, progress=progress or Silent(), on_epoch=log_epoch)
+        trainer = Trainer(module, feed, recipe.train, hooks, _find_teacher(plan))
+        with RunLog(run_dir) as log:
+            state = trainer.run(run_dir / STATE_NAME, resume=resume)
+    module.load_state_dict(state)
+    card = _make_card(plan, module.eval(), trainer.history, command)
+    checkpoint_path = run_dir / CHECKPOINT_NAME
+    save_checkpoint(checkpoint_path, state, card)
+    return TrainedRun(
+        run_dir=run_dir,
+        checkpoint_path=checkpoint_path,
+        card=read_card(checkpoint_path),
+        history=trainer.history,
+        notes=_collect_notes(plan, trainer, feed),
+    )
 
 
-def validate_on(source: MemorySource, maker: BatchMaker):
-    """A function that measures mean cross-entropy and top-1 (0..1) of a module on a source."""
-    if source.labels is None:
-        raise DataError(f"{source.name} ({source.split}) has no labels")
-    pictures = torch.from_numpy(np.ascontiguousarray(source.pictures))
-    labels = torch.from_numpy(source.labels)
+class _Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A recipe whose names are resolved."""
 
-    @torch.inference_mode()
-    def validate(module: nn.Module) -> tuple[float, float]:
-        loss, num_right = 0.0, 0
-        for start in range(0, len(labels), VALIDATION_BATCH):
-            batch = pictures[start : start + VALIDATION_BATCH].to(maker.device).permute(0, 3, 1, 2)
-            target = labels[start : start + VALIDATION_BATCH].to(maker.device)
-            logits = module(maker.normalize(batch)).float()
-            loss += float(functional.cross_entropy(logits, target, reduction="sum"))
-            num_right += int((logits.argmax(1) == target).sum())
-        return loss / len(labels), num_right / len(labels)
+    recipe: Recipe
+    options: BuildOptions
+    splits: Splits
+    maker: BatchMaker
 
-    return validate
+
+def _make_plan(recipe: Recipe) -> _Plan:
+    options = resolve_options(recipe.model.name)
+    splits = open_splits(recipe.data.name)
+    spec = make_spec(recipe, splits)
+    options = with_sizes(
+        options,
+        width=recipe.model.width,
+        num_classes=len(splits.train.class_names),
+        in_channels=spec.num_channels,
+        input_size=spec.input_size[0],
+        dropout=recipe.model.dropout,
+    )
+    check_options(options, find_architecture(options.variant))
+    return _Plan(recipe=recipe, options=options, splits=splits, maker=BatchMaker(spec, recipe.augment, choose_device()))
+
+
+def _open_run_dir(run_dir: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Write the recipe; resuming, check that it is the same, otherwise remove what an earlier run left."""
+    recipe_path = run_dir / RECIPE_NAME
+    if resume and recipe_path.is_file():
+        saved = load_recipe(recipe_path)
+        for section in ("model", "data", "augment", "train"):
+            if getattr(saved, section) != getattr(recipe, section):
+                raise TrainingError(
+                    f"cannot resume {run_dir}: [{section}] of its {RECIPE_NAME} is another than asked for",
+                    hint="resume with the run folder's own recipe.toml, or train into a new folder",
+                )
+    if not resume:
+        for name in (STATE_NAME, HISTORY_NAME, CHECKPOINT_NAME):
+            (run_dir / name).unlink(missing_ok=True)
+    write_text(recipe_path, dump_recipe(recipe))
+
+
+def _make_feed(plan: _Plan) -> MemoryFeed | StreamFeed:
+    train, config = plan.splits.train, plan.recipe.train
+    fitted = fit_in_memory(train, plan.maker.spec)
+    if fitted is not None:
+        return MemoryFeed(fitted, plan.maker, config.batch_size, config.seed)
+    return StreamFeed(train, plan.maker, config.batch_size, config.seed)
+
+
+def _find_teacher(plan: _Plan) -> nn.Module | None:
+    name = plan.recipe.train.teacher
+    if name is None:
+        return None
+    teacher = load_teacher(name, plan.splits.train.class_names, plan.maker.spec)
+    return teacher.to(plan.maker.device, memory_format=torch.channels_last)
+
+
+def _make_card(plan: _Plan, module: nn.Module, history: list[EpochRow], command: str) -> CheckpointCard:
+    """Describe the weights; their accuracy is measured on the test pictures."""
+    test, top1 = plan.splits.test, None
+    if test is not None and test is plan.splits.validation and history[-1].val_top1 is not None:
+        top1 = history[-1].val_top1
+    elif test is not None:
+        _, top1 = validate_on(test, plan.maker)(module)
+    return CheckpointCard(
+        options=plan.options,
+        labels=plan.splits.train.class_names,
+        preprocess=plan.maker.spec,
+        dataset=plan.splits.train.name,
+        num_epochs=len(history),
+        test_top1=top1,
+        num_test=0 if test is None else len(test),
+        command=command,
+    )
+
+
+def _collect_notes(plan: _Plan, trainer: Trainer, feed: MemoryFeed | StreamFeed) -> tuple[str, ...]:
+    notes: list[str] = []
+    if plan.recipe.train.precision == "bf16" and not trainer.uses_bf16:
+        notes.append(f"device {plan.maker.device.type} has no bf16 arithmetic: trained in float32")
+    if plan.splits.validation is None:
+        notes.append("no labelled pictures to validate on: accuracy was not measured")
+    if isinstance(feed, StreamFeed) and feed.unreadable.num_pictures:
+        lines = "; ".join(feed.unreadable.reasons)
+        notes.append(f"{feed.unreadable.num_pictures} readings of unreadable pictures were left out: {lines}")
+    for note in notes:
+        _LOG.warning(note)
+    return tuple(notes)

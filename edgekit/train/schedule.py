@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def learning_rate_at(step: int, *, peak: float, num_steps: int, num_warmup: int) -> float:
@@ -21,23 +21,35 @@ def learning_rate_at(step: int, *, peak: float, num_steps: int, num_warmup: int)
 
 
 class WeightAverage:
-    """Exponential moving average of weights and BatchNorm statistics.
+    """Exponential moving average of weights and BatchNorm statistics of one module.
 
     The decay warms up as min(decay, (1 + step) / (10 + step)), so that early weights do not linger.
+
+    Args:
+        module: The network that is averaged. Its tensors must stay the same objects (`load_state_dict` keeps them).
+        decay: Share of the old average kept at each step.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.shadow = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        live = module.state_dict()
+        self.shadow = {name: tensor.detach().clone() for name, tensor in live.items()}
+        is_float = {name: tensor.is_floating_point() for name, tensor in live.items()}
+        # Listed once: building a state dict costs as much as a small network's layer, every step.
+        self._floats = [(self.shadow[name], tensor) for name, tensor in live.items() if is_float[name]]
+        self._counters = [(self.shadow[name], tensor) for name, tensor in live.items() if not is_float[name]]
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """Move the average towards the module's present state."""
+    def update(self, step: int) -> None:
+        """Move the average towards the module's present state; `step` counts from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        state = module.state_dict()
-        floats = [name for name, tensor in self.shadow.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_(  # noqa: SLF001 - the fused form; a loop costs a tenth of a small network's step
-            [self.shadow[name] for name in floats], [state[name] for name in floats], 1 - decay
-        )
-        for name in self.shadow.keys() - set(floats):
-            self.shadow[name].copy_(state[name])
+        shadows, live = zip(*self._floats, strict=True)
+        torch._foreach_lerp_(shadows, live, 1 - decay)
+        for shadow, counter in self._counters:
+            shadow.copy_(counter)
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from an earlier average; the tensors must be those of the module."""
+        for name, tensor in self.shadow.items():
+            tensor.copy_(state[name])

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -101,6 +102,29 @@ def load_state(path: Path) -> TrainState:
         step=record.step,
         config=record.config,
     )
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load a saved state dict, each slot on the device and in the memory layout of its parameter.
+
+    A slot in another layout gives the same numbers, but the fused update falls back to one parameter at a time.
+
+    Raises:
+        CheckpointError: It belongs to another optimizer or network.
+    """
+    try:
+        optimizer.load_state_dict(state)
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"the saved optimizer does not fit: {error}", hint="train without --resume") from error
+    for parameter, slots in optimizer.state.items():
+        for name, value in slots.items():
+            if isinstance(value, Tensor) and value.ndim:
+                if value.shape != parameter.shape:
+                    raise CheckpointError(
+                        f"the saved optimizer has {name} of {list(value.shape)}, expected {list(parameter.shape)}",
+                        hint="train without --resume",
+                    )
+                slots[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
