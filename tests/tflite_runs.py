@@ -82,8 +82,17 @@ def constant(content: bytes, name: str) -> npt.NDArray[Any]:
     model = parse(content)
     tensor = tensors(content)[name]
     dtype = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT8: np.int8, schema.TensorType.INT32: np.int32}
-    data = np.asarray((model.buffers or [])[tensor.buffer].data, np.uint8)
-    return data.view(dtype[tensor.type]).reshape(tensor.shape)
+    return np.frombuffer(buffer_bytes(model, tensor.buffer), dtype[tensor.type]).reshape(vector(tensor.shape))
+
+
+def scales(tensor: schema.TensorT) -> list[float]:
+    """Scales of a quantized tensor, none for others."""
+    return vector(tensor.quantization.scale if tensor.quantization else None)
+
+
+def zero_points(tensor: schema.TensorT) -> list[int]:
+    """Zero-points of a quantized tensor, none for others."""
+    return vector(tensor.quantization.zeroPoint if tensor.quantization else None)
 
 
 def text(name: Any) -> str:
@@ -97,10 +106,15 @@ def is_wholly_delegated(content: bytes) -> bool:
     if len(partitions) != 1:
         return False
     model = subgraph(parse(content))
-    made = {int(index) for node in model.operators or [] for index in _indices(node.outputs)}
+    made = {int(index) for node in model.operators or [] for index in vector(node.outputs)}
     read = {int(index) for index in partitions[0]["inputs"]}
-    return not (read & made) and list(partitions[0]["outputs"]) == _indices(model.outputs)
+    return not (read & made) and list(partitions[0]["outputs"]) == vector(model.outputs)
 
 
-def _indices(vector: Any) -> list[int]:
-    return [] if vector is None else [int(index) for index in vector]
+def vector(values: Any) -> list[Any]:
+    """A vector of the object API, which is None, a list or an array, as a list."""
+    return [] if values is None else list(values)
+
+
+def buffer_bytes(model: schema.ModelT, index: int) -> bytes:
+    return bytes(vector((model.buffers or [])[index].data))

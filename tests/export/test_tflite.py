@@ -25,8 +25,10 @@ from tflite_runs import (
     parse,
     run,
     run_float_file,
+    scales,
     tensors,
     to_nhwc,
+    zero_points,
 )
 
 
@@ -114,11 +116,11 @@ def test_file_holds_exactly_the_decided_integers_and_grids(quantized: QuantizedG
                 order = (3, 0, 1, 2) if quantized.graph.is_depthwise(node) else (0, 3, 1, 2)
                 values = values.transpose(order)
             np.testing.assert_array_equal(values, decided.values)
-            np.testing.assert_array_equal(stored[name].quantization.scale, decided.params.scale)
+            np.testing.assert_array_equal(scales(stored[name]), decided.params.scale)
     for name, params in quantized.activations.items():
         if name in stored:
-            np.testing.assert_array_equal(stored[name].quantization.scale, params.scale)
-            np.testing.assert_array_equal(stored[name].quantization.zeroPoint, params.zero_point)
+            np.testing.assert_array_equal(scales(stored[name]), params.scale)
+            np.testing.assert_array_equal(zero_points(stored[name]), params.zero_point)
 
 
 def test_tensors_carry_activation_names_of_the_graph(net: Graph) -> None:
