@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from edgekit.core.errors import DataError
 from edgekit.core.storage import write_bytes
@@ -112,23 +114,29 @@ def _render(canvas: Picture, source: PictureSource, rows: list[tuple[str, int]],
     FigureCanvasAgg(figure)
     figure.figimage(canvas, origin="upper")
 
-    def write(x: float, y: float, text: str, *, size: float, color: str = _INK) -> None:
-        # parse_math off: a class may be called "$5". "top" of the figure is 1.
-        figure.text(x / width, 1 - y / height, text, fontsize=size, color=color, va="center", parse_math=False)
+    def write(y: float, text: str, *, size: float, color: str = _INK, right: int = width) -> None:
+        # parse_math off: a class may be called "$5". Clipped, because letters of some scripts are very wide.
+        label = figure.text(_MARGIN / width, 1 - y / height, text, fontsize=size, color=color, va="center")
+        label.set_parse_math(False)
+        label.set_clip_box(Bbox.from_extents(0, 0, right, height))
+        label.set_clip_on(True)
 
-    write(_MARGIN, _MARGIN + 10, _shorten(f"{source.name}, {source.split}", width // 11), size=14)
+    write(_MARGIN + 10, _shorten(f"{source.name}, {source.split}", width // 11), size=14)
     num_classes = f" in {len(source.class_names):,} classes" if source.class_names else ", no labels"
-    write(_MARGIN, _MARGIN + 34, f"{len(source):,} pictures{num_classes}", size=10, color=_FAINT)
+    write(_MARGIN + 34, f"{len(source):,} pictures{num_classes}", size=10, color=_FAINT)
     for row, (name, count) in enumerate(rows):
         if not name:
             continue
         middle = _MARGIN + _HEADER_HEIGHT + row * (_CELL + _GAP) + _CELL / 2
-        write(_MARGIN, middle - 9, _shorten(name, _MAX_NAME_LENGTH), size=11)
-        write(_MARGIN, middle + 11, f"{count:,}", size=9.5, color=_FAINT)
+        write(middle - 9, _shorten(name, _MAX_NAME_LENGTH), size=11, right=_MARGIN + _LABEL_WIDTH - _GAP)
+        write(middle + 11, f"{count:,}", size=9.5, color=_FAINT)
     if footer:
-        write(_MARGIN, height - _MARGIN, footer, size=10, color=_FAINT)
+        write(height - _MARGIN, footer, size=10, color=_FAINT)
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; a warning per letter would help nobody.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
 
 

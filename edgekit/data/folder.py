@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,15 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.core.errors import DataError
+from edgekit.data.hash_split import halve, hash_split
 from edgekit.runtime.preprocess import read_picture
 
 FolderSplit: TypeAlias = Literal["train", "val", "calibration", "test"]
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
-_TRAIN_SHARE = 0.8
-_VAL_SHARE = 0.1
-_VAL_NAMES = ("val", "valid", "validation")
-_SPLIT_NAMES = frozenset({"train", "test", *_VAL_NAMES})
+_PART_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 _LAYOUT_HINT = "expected FOLDER/<class>/<picture>, FOLDER/train/<class>/<picture>, or pictures directly in it"
 _LOG = logging.getLogger(__name__)
 
@@ -78,13 +82,15 @@ class FolderSource:
 def open_folder(folder: Path, split: FolderSplit, *, name: str | None = None) -> FolderSource:
     """Open one split of a folder of pictures.
 
-    - `folder/{train,val,test}/<class>/...`: as it says. "test" is `val` where there is no labelled `test`, and with
-      only `train` given, that is split by hash. Classes are those of `train`.
+    - `folder/{train,val,test}/<class>/...` (or `training`, `valid`, `validation`, `testing`, in any case): as it
+      says. "test" is `val` where there is no labelled `test`. With only `train` given, that is split by hash; without
+      `train`, half of the test pictures, by the hash of their names, are for calibration. Classes are those of
+      `train`.
     - `folder/<class>/...`: split by the hash of the file name, see `hash_split`.
-    - Pictures directly in `folder`: unlabelled. Half of them, by the hash, are for calibration, the others for
-      testing; a half without any picture is replaced by all.
+    - Pictures directly in `folder`: unlabelled. Half of them are for calibration, the others for testing; a half
+      without any picture is replaced by all.
 
-    "calibration" is the training pictures of a labelled folder (whoever opens it draws some of them). Classes are
+    "calibration" is the training pictures where there are any (whoever opens it draws some of them). Classes are
     sorted by name; pictures may lie deeper inside a class folder; hidden files and folders are skipped.
 
     Args:
@@ -99,31 +105,16 @@ def open_folder(folder: Path, split: FolderSplit, *, name: str | None = None) ->
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder" if folder.exists() else f"no folder {folder}", hint=_LAYOUT_HINT)
     name = name or folder.resolve().name
-    parts = {child.name for child in _sub_folders(folder)} & _SPLIT_NAMES
-    if parts - {"train"}:
-        source = _open_split_folders(folder, split, name)
+    parts = _find_parts(folder)
+    if parts.keys() - {"train"}:
+        source = _open_part(folder, parts, split, name)
     else:
-        source = _open_hash_split(folder / "train" if parts else folder, split, name)
+        source = _open_hash_split(parts.get("train", folder), split, name)
     if not len(source):
         raise DataError(f"{folder}: no pictures in split {split!r}", hint=_LAYOUT_HINT)
     if split == "train":
         _require_classes(folder, source)
     return source
-
-
-def hash_split(file_name: str) -> Literal["train", "val", "test"]:
-    """Say to which split a picture belongs, from its file name alone: 80 % train, 10 % val, 10 % test.
-
-    The same on every machine and in every run, and adding or removing other files moves nothing. Only the name in its
-    folder counts, so a picture keeps its split when it is moved to another class.
-
-    >>> [hash_split(name) for name in ("0001.jpg", "0002.jpg", "0003.jpg")]
-    ['train', 'val', 'test']
-    """
-    position = _hash_position(file_name)
-    if position < _TRAIN_SHARE:
-        return "train"
-    return "val" if position < _TRAIN_SHARE + _VAL_SHARE else "test"
 
 
 def list_pictures(folder: Path) -> list[str]:
@@ -138,13 +129,6 @@ def list_pictures(folder: Path) -> list[str]:
 
 def _is_picture(file_name: str) -> bool:
     return not file_name.startswith(".") and PurePosixPath(file_name).suffix.lower() in PICTURE_SUFFIXES
-
-
-def _hash_position(file_name: str) -> float:
-    """Where a name falls in [0, 1). Normalized to NFC, because macOS decomposes accents in file names."""
-    base_name = unicodedata.normalize("NFC", PurePosixPath(file_name).name)
-    digest = hashlib.sha256(base_name.encode("utf-8", errors="surrogateescape")).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
 
 
 def _sub_folders(folder: Path) -> list[Path]:
@@ -179,24 +163,38 @@ def _unlabelled(root: Path, split: str, name: str, pictures: Iterable[str]) -> F
     return FolderSource(name=name, split=split, class_names=(), root=root, files=tuple(pictures), labels=None)
 
 
-def _open_split_folders(folder: Path, split: FolderSplit, name: str) -> FolderSource:
-    """Open one of `folder/{train,val,test}`."""
-    train_classes = _list_classes(folder / "train") if (folder / "train").is_dir() else {}
-    if split in {"train", "calibration"}:
-        if not (folder / "train").is_dir():
-            raise DataError(f"{folder}: no sub-folder train for split {split!r}", hint=_LAYOUT_HINT)
-        if not train_classes:
-            return _unlabelled(folder / "train", split, name, list_pictures(folder / "train"))
-        return _labelled(folder / "train", split, name, train_classes)
-    wanted = _VAL_NAMES if split == "val" else ("test", *_VAL_NAMES)
-    present = [folder / part for part in wanted if (folder / part).is_dir()]
+def _find_parts(folder: Path) -> dict[str, Path]:
+    """Sub-folders that are splits, not classes: "train", "val" and "test", each where there is one."""
+    parts: dict[str, Path] = {}
+    for child in _sub_folders(folder):
+        part = _PART_NAMES.get(child.name.lower())
+        if part is not None:
+            parts.setdefault(part, child)
+    return parts
+
+
+def _open_part(folder: Path, parts: dict[str, Path], split: FolderSplit, name: str) -> FolderSource:
+    """Open one of `folder/{train,val,test}`, of which there are others than `train` alone."""
+    train_classes = _list_classes(parts["train"]) if "train" in parts else {}
+    if split == "train" or (split == "calibration" and "train" in parts):
+        if "train" not in parts:
+            raise DataError(f"{folder}: no sub-folder train for split 'train'", hint=_LAYOUT_HINT)
+        return _labelled_or_not(parts["train"], split, name, train_classes)
+    wanted = ("val",) if split == "val" else ("test", "val")
+    present = [parts[part] for part in wanted if part in parts]
     if not present:
         raise DataError(f"{folder}: no sub-folder {' or '.join(wanted)} for split {split!r}", hint=_LAYOUT_HINT)
-    for root in present:
-        classes = _list_classes(root)
-        if classes:
-            return _relabelled(_labelled(root, split, name, classes), tuple(train_classes))
-    return _unlabelled(present[0], split, name, list_pictures(present[0]))
+    listed = [(root, _list_classes(root)) for root in present]
+    root, classes = next((entry for entry in listed if entry[1]), listed[0])
+    source = _relabelled(_labelled_or_not(root, split, name, classes), tuple(train_classes))
+    if "train" in parts or split == "val":
+        return source
+    return source.take(np.array(halve(source.files, split), dtype=np.int64), split=split)
+
+
+def _labelled_or_not(root: Path, split: str, name: str, classes: dict[str, list[str]]) -> FolderSource:
+    """Label pictures by their class folders; without any, take all pictures below `root` unlabelled."""
+    return _labelled(root, split, name, classes) if classes else _unlabelled(root, split, name, list_pictures(root))
 
 
 def _relabelled(source: FolderSource, class_names: tuple[str, ...]) -> FolderSource:
@@ -228,6 +226,12 @@ def _open_hash_split(folder: Path, split: FolderSplit, name: str) -> FolderSourc
     everything = _labelled(folder, split, name, classes)
     part = "train" if split == "calibration" else split
     chosen = [index for index, file in enumerate(everything.files) if hash_split(file) == part]
+    if not chosen:
+        raise DataError(
+            f"{folder}: none of its {len(everything)} pictures falls into split {split!r}, "
+            "which the hash of the file name decides (80 % train, 10 % val, 10 % test)",
+            hint="add pictures, or sort them into sub-folders train, val and test yourself",
+        )
     return everything.take(np.array(chosen, dtype=np.int64), split=split)
 
 
@@ -240,12 +244,7 @@ def _open_flat(folder: Path, split: FolderSplit, name: str) -> FolderSource:
         raise DataError(
             f"{folder}: {len(pictures)} pictures without labels cannot be used for split {split!r}", hint=_LAYOUT_HINT
         )
-    return _unlabelled(folder, split, name, half_of(pictures, split) or pictures)
-
-
-def half_of(files: list[str], split: str) -> list[str]:
-    """Choose, by the hash of their names, the files for "calibration" or, for any other split, the others."""
-    return [file for file in files if (_hash_position(file) < 0.5) == (split == "calibration")]
+    return _unlabelled(folder, split, name, [pictures[index] for index in halve(pictures, split)] or pictures)
 
 
 def _require_classes(folder: Path, source: FolderSource) -> None:

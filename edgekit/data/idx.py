@@ -40,7 +40,8 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     expected = header_size + math.prod(shape)
     if len(content) != expected:
         raise DataError(f"{path}: expected {expected} bytes for shape {shape}, got {len(content)}")
-    return np.frombuffer(content, dtype=np.uint8, offset=header_size).reshape(shape)
+    # A copy, because bytes are read-only and torch warns about arrays that are.
+    return np.frombuffer(content, dtype=np.uint8, offset=header_size).reshape(shape).copy()
 
 
 def read_idx_source(

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.core.errors import DataError
-from edgekit.data.folder import FolderSource, FolderSplit, half_of, list_pictures, open_folder
+from edgekit.data.folder import FolderSource, FolderSplit, list_pictures, open_folder
+from edgekit.data.hash_split import halve
 
 NUM_CLASSES = 1000
 _SAMPLE_NAME = re.compile(r"(\d{4})_(n\d{8}_)?(.+)\.\w+")
@@ -43,7 +44,7 @@ def open_sample_folder(folder: Path, split: FolderSplit, *, name: str = "imagene
     for file in files:
         label, class_name = _parse_name(file)
         class_names[label] = class_name
-    chosen = half_of(files, split)
+    chosen = [files[index] for index in halve(files, split)]
     labels = [_parse_name(file)[0] for file in chosen]
     return FolderSource(
         name=name,
@@ -58,10 +59,12 @@ def open_sample_folder(folder: Path, split: FolderSplit, *, name: str = "imagene
 def open_wnid_folder(folder: Path, split: FolderSplit) -> FolderSource:
     """Open `folder/{train,val}/<wnid>/*`; testing uses `val`, because the labels of ImageNet's test set are secret.
 
+    With only `val` at hand, half of it is for calibration and the other half for testing.
+
     Raises:
         DataError: As `open_folder`.
     """
-    source = open_folder(folder, "val" if split == "test" else split, name="imagenet")
+    source = open_folder(folder, split, name="imagenet")
     words = _read_words(folder / _SYNSETS_FILE)
     return FolderSource(
         name=source.name,

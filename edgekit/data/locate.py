@@ -10,7 +10,6 @@ import platformdirs
 
 from edgekit.core.errors import DataError
 from edgekit.data.dataset import RemoteFile
-from edgekit.data.download import download_file
 
 DATA_VARIABLE = "EDGEKIT_DATA"
 _BLOCK_SIZE = 1 << 20
@@ -78,6 +77,8 @@ def obtain_file(dataset: str, file: RemoteFile) -> Path:
     found = find_file(dataset, file)
     if found is not None:
         return found
+    from edgekit.data.download import download_file  # pooch and requests take longer to import than most data to read
+
     target = cache_dir() / dataset / file.name
     try:
         return download_file(file.url, target, sha256=file.sha256)

@@ -66,6 +66,11 @@ def test_gray_pictures_are_drawn_in_gray(tmp_path: Path) -> None:
     assert (sheet == 77).all(axis=2).sum() == 8 * 84 * 84
 
 
+def test_class_names_in_any_script_are_drawn_without_a_warning(tmp_path: Path) -> None:
+    source = replace(make_source(2, 4), class_names=("\u732b", "$x^ & \u0e41\u0e21\u0e27" * 9))
+    assert count_cells(draw(source, tmp_path / "sheet.png")) == 8
+
+
 def test_unreadable_pictures_are_passed_over(tmp_path: Path) -> None:
     class HalfReadable(MemorySource):
         def read(self, index: int) -> np.ndarray:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.core.errors import DataError
-from edgekit.data.folder import FolderSource, hash_split, list_pictures, open_folder
+from edgekit.data.folder import FolderSource, list_pictures, open_folder
+from edgekit.data.hash_split import hash_split
 
 NAMES = [f"{index:04d}.png" for index in range(60)]
 
@@ -131,15 +132,35 @@ def test_read_and_take_give_the_pictures_of_the_folder(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- train, val and test
-@pytest.mark.parametrize("val_name", ["val", "valid", "validation"])
-def test_sub_folders_say_which_split(val_name: str, tmp_path: Path) -> None:
-    for part in ("train", val_name, "test"):
-        write_pictures(tmp_path / part / "cat", [f"{part}.png"])
-        write_pictures(tmp_path / part / "dog", [f"{part}.png"])
-    assert open_folder(tmp_path, "train").files == ("cat/train.png", "dog/train.png")
-    assert open_folder(tmp_path, "val").files == (f"cat/{val_name}.png", f"dog/{val_name}.png")
-    assert open_folder(tmp_path, "test").files == ("cat/test.png", "dog/test.png")
-    assert open_folder(tmp_path, "calibration").files == ("cat/train.png", "dog/train.png")
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [("train", "val", "test"), ("Training", "valid", "Testing"), ("TRAIN", "Validation", "Test")],
+)
+def test_sub_folders_say_which_split(train: str, val: str, test: str, tmp_path: Path) -> None:
+    for part, stem in ((train, "a"), (val, "b"), (test, "c")):
+        write_pictures(tmp_path / part / "cat", [f"{stem}.png"])
+        write_pictures(tmp_path / part / "dog", [f"{stem}.png"])
+    assert open_folder(tmp_path, "train").files == ("cat/a.png", "dog/a.png")
+    assert open_folder(tmp_path, "val").files == ("cat/b.png", "dog/b.png")
+    assert open_folder(tmp_path, "test").files == ("cat/c.png", "dog/c.png")
+    assert open_folder(tmp_path, "calibration").files == ("cat/a.png", "dog/a.png")
+
+
+def test_test_pictures_are_halved_for_calibration_when_there_is_no_train(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "val" / "cat")
+    write_pictures(tmp_path / "val" / "dog")
+    calibration, test = open_folder(tmp_path, "calibration"), open_folder(tmp_path, "test")
+    assert not set(calibration.files) & set(test.files)
+    assert sorted(calibration.files + test.files) == sorted(open_folder(tmp_path, "val").files)
+    assert calibration.class_names == ("cat", "dog")
+
+
+def test_train_without_class_folders_is_refused_for_training(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "train")
+    write_pictures(tmp_path / "test")
+    assert len(open_folder(tmp_path, "calibration")) == len(NAMES)
+    with pytest.raises(DataError, match="training needs class folders"):
+        open_folder(tmp_path, "train")
 
 
 def test_val_is_for_testing_when_there_is_no_labelled_test(tmp_path: Path) -> None:
@@ -226,7 +247,7 @@ def test_missing_sub_folder_is_an_error(tmp_path: Path) -> None:
     write_pictures(tmp_path / "test" / "cat", ["a.png"])
     with pytest.raises(DataError, match="no sub-folder train"):
         open_folder(tmp_path, "train")
-    with pytest.raises(DataError, match="no sub-folder val or valid or validation"):
+    with pytest.raises(DataError, match="no sub-folder val for"):
         open_folder(tmp_path, "val")
 
 
@@ -241,5 +262,5 @@ def test_one_class_is_refused_for_training_only(tmp_path: Path) -> None:
 def test_too_few_pictures_for_a_split_are_an_error(tmp_path: Path) -> None:
     write_pictures(tmp_path / "cat", ["0001.jpg"])
     write_pictures(tmp_path / "dog", ["0001.jpg"])
-    with pytest.raises(DataError, match="no pictures in split 'test'"):
+    with pytest.raises(DataError, match="none of its 2 pictures falls into split 'test'"):
         open_folder(tmp_path, "test")

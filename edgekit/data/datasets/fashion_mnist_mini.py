@@ -44,7 +44,7 @@ def _read(split: Split) -> MemorySource:
         name="fashion_mnist_mini",
         split=split,
         class_names=CLASS_NAMES,
-        pictures=np.frombuffer(pixels, dtype=np.uint8).reshape(-1, _SIZE, _SIZE, 1),
+        pictures=np.frombuffer(pixels, dtype=np.uint8).reshape(-1, _SIZE, _SIZE, 1).copy(),
         labels=labels,
     )
 

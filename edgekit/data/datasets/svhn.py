@@ -6,8 +6,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from edgekit.core.errors import DataError
 from edgekit.data.dataset import Dataset, RemoteFile, Split
@@ -37,6 +35,9 @@ def _find() -> Path | None:
 
 
 def _read(split: Split) -> MemorySource:
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
     path = obtain_file("svhn", _FILES[0] if split == "train" else _FILES[1])
     try:
         content = loadmat(path, variable_names=["X", "y"])

@@ -48,10 +48,20 @@ def test_wnid_folders_are_read_and_val_is_for_testing(data_dir: Path) -> None:
 
 def test_class_names_come_from_the_synset_list_when_there_is_one(data_dir: Path) -> None:
     for wnid in WNIDS:
-        write_picture(data_dir / "imagenet" / "val" / wnid / "a.JPEG")
+        for part in ("train", "val"):
+            write_picture(data_dir / "imagenet" / part / wnid / "a.JPEG")
     words = "n01440764 tench, Tinca tinca\nn01443537 goldfish, Carassius auratus\n"
     (data_dir / "imagenet" / "LOC_synset_mapping.txt").write_text(words, encoding="utf-8")
     assert read("test").class_names == ("tench", "goldfish", "n01484850")
+
+
+def test_val_alone_is_halved_for_calibration(data_dir: Path) -> None:
+    for wnid in WNIDS:
+        for index in range(20):
+            write_picture(data_dir / "imagenet" / "val" / wnid / f"ILSVRC2012_val_{wnid}_{index}.JPEG")
+    calibration, test = read("calibration"), read("test")
+    assert not set(calibration.files) & set(test.files)
+    assert len(calibration) + len(test) == 60
 
 
 def test_flat_sample_is_labelled_by_its_file_names(data_dir: Path) -> None:
