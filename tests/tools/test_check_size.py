@@ -60,8 +60,9 @@ def test_check_module_refuses_name_that_says_nothing(tmp_path: Path, file: str) 
     assert len(check_module(path)) == 1
 
 
-def test_check_module_allows_the_package_of_datasets(tmp_path: Path) -> None:
-    path = tmp_path / "edgekit" / "data" / "folder.py"
+@pytest.mark.parametrize("file", ["edgekit/data/folder.py", "edgekit/cli/data.py"])
+def test_check_module_allows_the_package_of_datasets_and_its_command(tmp_path: Path, file: str) -> None:
+    path = tmp_path / file
     path.parent.mkdir(parents=True)
     path.write_text("", encoding="utf-8")
 
