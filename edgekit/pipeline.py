@@ -36,7 +36,7 @@ from edgekit.data.dataset import Source
 from edgekit.data.drawing import draw_order
 from edgekit.data.opening import open_source
 from edgekit.data.reading import UnreadableLog, iterate_batches
-from edgekit.export.activations import float_activations
+from edgekit.export.activations import fitting_batch_size, float_activations
 from edgekit.export.hub import HubModel, HubRequest, load_hub
 from edgekit.export.onnx_writer import write_onnx
 from edgekit.export.tflite import write_tflite
@@ -52,7 +52,6 @@ from edgekit.verify.layers import layer_rows
 from edgekit.verify.verification import Subject, Verification, verify
 
 EMBEDDED_DATASET = "fashion_mnist_mini"
-CALIBRATION_BATCH = 16
 RECIPE, FLOAT_ONNX, MODEL_ONNX, MODEL_TFLITE = "recipe.toml", "float.onnx", "model.onnx", "model.tflite"
 CURVES = "curves.png"
 
@@ -157,7 +156,9 @@ def run_calibration(hub: HubModel, source: Source, config: QuantizeSection, prog
     chosen = draw_order(len(source), seed=config.seed)[: config.num_calibration]
     progress.begin("calibrate", len(chosen))
     log = UnreadableLog()
-    batches = iterate_batches(source, hub.card.preprocess, batch_size=CALIBRATION_BATCH, indices=chosen, unreadable=log)
+    batches = iterate_batches(
+        source, hub.card.preprocess, batch_size=fitting_batch_size(hub.graph), indices=chosen, unreadable=log
+    )
 
     def activations():  # noqa: ANN202 - a generator between two stages
         for batch in float_activations(hub.graph, hub.card.preprocess, batches, observed_activations(hub.graph)):

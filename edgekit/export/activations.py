@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,16 @@ from edgekit.data.source import Batch
 from edgekit.export.onnx_writer import build_onnx, with_all_outputs
 from edgekit.runtime.interpreter import load_interpreter
 from edgekit.runtime.preprocess import normalize, to_input
+
+
+MAX_ACTIVATION_BYTES = 256 * 2**20
+MAX_BATCH = 32
+
+
+def fitting_batch_size(graph: Graph) -> int:
+    """Pictures whose activations, all kept at once, take at most 256 MiB as float32; at most 32, at least 1."""
+    bytes_each = 4 * sum(math.prod(graph.shapes[name]) for name in graph.activations())
+    return max(1, min(MAX_BATCH, MAX_ACTIVATION_BYTES // bytes_each))
 
 
 def float_activations(

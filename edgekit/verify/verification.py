@@ -20,6 +20,7 @@ from edgekit.core.report import AccuracyTable, AgreementTable, Check, Disagreeme
 from edgekit.data.dataset import Source
 from edgekit.data.reading import UnreadableLog, iterate_batches
 from edgekit.evaluate.metrics import accuracy, agreement, answers, confusion
+from edgekit.export.activations import fitting_batch_size
 from edgekit.export.stored import StoredFile, read_stored
 from edgekit.verify.answers import Answers, Predictor, collect_answers, file_predictor
 from edgekit.verify.checks import Findings, judge
@@ -29,7 +30,6 @@ from edgekit.verify.layers import first_divergent, measure_sqnr
 NUM_LAYER_PICTURES = 16
 NUM_TORCH_PICTURES = 64
 MAX_SHOWN = 24
-BATCH_SIZE = 32
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +98,9 @@ def verify(subject: Subject, source: Source, config: VerifySection, progress: Pr
         "tflite": file_predictor(subject.tflite_path, subject.spec),
     }
     progress.begin("verify answers", len(indices))
-    batches = iterate_batches(source, subject.spec, batch_size=BATCH_SIZE, indices=indices, unreadable=log)
+    batches = iterate_batches(
+        source, subject.spec, batch_size=fitting_batch_size(subject.graph), indices=indices, unreadable=log
+    )
     found = collect_answers(predictors, batches, progress)
     progress.end()
     if not subject.labels_fit:
