@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from edgekit.core.report import Disagreement, Report
 from edgekit.report import charts, findings, formatting
@@ -53,6 +54,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        breakable=_breakable,
         bytes=_unbroken(formatting.format_bytes),
         count=_unbroken(formatting.format_count),
         date=formatting.format_date,
@@ -80,6 +82,14 @@ def _environment() -> jinja2.Environment:
 def _unbroken(write: Callable[..., str]) -> Callable[..., str]:
     """The same words with spaces at which no line breaks: "732 kB" stays together."""
     return lambda *values: write(*values).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _breakable(name: str) -> Markup:
+    """An escaped name that may break after its separators; copied from the page it is unchanged."""
+    text = escape(formatting.printable(name))
+    for separator in ("/", "."):
+        text = text.replace(separator, separator + Markup("<wbr>"))
+    return text
 
 
 def _without_unit(share: float | None, digits: int = 2) -> str:
