@@ -19,7 +19,6 @@ from edgekit.export.onnx_writer import build_onnx, with_all_outputs
 from edgekit.runtime.interpreter import load_interpreter
 from edgekit.runtime.preprocess import normalize, to_input
 
-
 MAX_ACTIVATION_BYTES = 256 * 2**20
 MAX_BATCH = 32
 
