@@ -83,8 +83,8 @@ class _Contestant:
         self.wall_ns: list[int] = []
         self.cpu_ns: list[int] = []
         self.first_ns = self._query()[0]
-        warm = [self._query()[0] for _ in range(max(1, settings.num_warmup - 1))]
-        self.warm_ns = median(warm)
+        warm = [self._query()[0] for _ in range(settings.num_warmup - 1)]
+        self.warm_ns = median(warm) if warm else self.first_ns
 
     def run_round(self, num_queries: int) -> None:
         """Run and count queries, after one that is not counted: another file has emptied the caches meanwhile."""
@@ -176,10 +176,9 @@ def probe_in_child(path: Path, settings: BenchmarkSettings) -> ProbeResult | Non
 def _check_settings(settings: BenchmarkSettings, num_files: int) -> None:
     if num_files < 1:
         raise UsageError("no file to measure")
-    if settings.num_queries < 1 or settings.max_seconds <= 0:
-        raise UsageError(
-            f"num_queries is {settings.num_queries} and max_seconds {settings.max_seconds}, expected both above 0"
-        )
+    for key in ("num_queries", "num_warmup", "max_seconds"):
+        if getattr(settings, key) <= 0:
+            raise UsageError(f"{key} is {getattr(settings, key)}, expected more than 0")
 
 
 def _run_rounds(contestants: list[_Contestant], settings: BenchmarkSettings, progress: Progress | None) -> None:
@@ -210,7 +209,7 @@ def _summarize(contestant: _Contestant, probed: ProbeResult | None, settings: Be
         runtime=contestant.interpreter.name,
         board=board,
         num_threads=settings.num_threads,
-        num_warmup=max(2, settings.num_warmup),
+        num_warmup=settings.num_warmup,
         n=len(wall_ms),
         p50_ms=median(wall_ms),
         p90_ms=percentile_bound(wall_ms, 0.90),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -28,7 +29,8 @@ def read_picture(path: Path) -> Picture:
     """Read a picture file.
 
     EXIF orientation is applied, 16 bits are scaled to 8, palettes are looked up, CMYK is converted, transparency is
-    laid over white, and of an animation the first frame is taken.
+    laid over white, and of an animation the first frame is taken. GIF files, and orientation in WebP files, need
+    OpenCV 4.11.
 
     Returns:
         uint8 [height, width, channels], 3 channels (RGB), or 1 (gray) when the file is gray.
@@ -67,7 +69,8 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
 @functools.cache
 def _silence_opencv() -> None:
     """Stop OpenCV's own lines on stderr about broken pictures: the `DataError` says it, once and with the name."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    with contextlib.suppress(AttributeError):  # builds of OpenCV without the logging module print on
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def _decode(content: bytes, header: PictureHeader) -> npt.NDArray[np.generic]:
