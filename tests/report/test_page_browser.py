@@ -20,6 +20,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 
 Open = Callable[..., "Page"]
 LAPTOP, PHONE = 1280, 390
+PATIENCE_MS = 120_000
+"""Machines are shared: a browser that is slow to answer is no failure."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,9 @@ def browser() -> Iterator[Browser]:
     if program is None:
         pytest.skip("no chromium on the PATH")
     with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        running = driver.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu"], timeout=PATIENCE_MS
+        )
         yield running
         running.close()
 
@@ -44,6 +48,7 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[Open]:
     def open_report(report: Report, width: int = LAPTOP, scheme: Literal["dark", "light"] = "light") -> Page:
         path = write_report(report, tmp_path).html_path
         context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("request", lambda request: troubles.append(request.url) if request.url[:5] not in _LOCAL else None)
