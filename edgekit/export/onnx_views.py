@@ -11,6 +11,7 @@ from onnx import TensorProto
 from edgekit.export.builder import Value
 from edgekit.export.onnx_call import OnnxCall
 from edgekit.export.onnx_layers import Conversion
+from edgekit.export.onnx_lowering import shuffle_order
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 
@@ -117,9 +118,14 @@ def _one_slice(call: OnnxCall, value: Value, axis: int, limits: tuple[int, int])
 def _gather(call: OnnxCall) -> Value:
     value, indices = call.value(), call.array(1)
     axis = call.integer("axis", 0) % len(value.shape)
-    wanted = [int(index) % value.shape[axis] for index in indices.reshape(-1)]
+    length = value.shape[axis]
+    wanted = [int(index) % length for index in indices.reshape(-1)]
+    if indices.ndim == 1 and axis == 1 and len(value.shape) == 4 and len(wanted) == length > 2:
+        groups = length // wanted[1] if wanted[1] > 1 and length % wanted[1] == 0 else 1
+        if groups > 1 and wanted == shuffle_order(length, groups).tolist():
+            return call.emit("ChannelShuffle", [value.name], {"groups": groups})
     if indices.ndim != 1 or wanted != list(range(wanted[0], wanted[0] + len(wanted))):
-        raise call.fail("only a run of neighbouring indices is supported, which is a slice")
+        raise call.fail("only a run of neighbouring indices is supported, which is a slice, or a channel shuffle")
     return _one_slice(call, value, axis, (wanted[0], wanted[-1] + 1))
 
 

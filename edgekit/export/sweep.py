@@ -56,7 +56,16 @@ class Sweep:
         return self.shapes[name] if name in self.shapes else self.constants[name].shape
 
     def emit(self, node: Node) -> None:
-        """Append a node, or replace the one of the same name; its output shapes are inferred."""
+        """Append a node, or replace the one of the same name; its output shapes are inferred.
+
+        Numbers become what float32, the type of every file format, makes of them: a written and read graph is equal.
+        """
+        if any(isinstance(value, float) for value in node.attrs.values()):
+            attrs = {
+                key: float(np.float32(value)) if isinstance(value, float) else value
+                for key, value in node.attrs.items()
+            }
+            node = Node(name=node.name, op=node.op, inputs=node.inputs, outputs=node.outputs, attrs=attrs)
         self.shapes.update(zip(node.outputs, infer_shapes(node, _Shapes(self)), strict=True))
         self.nodes[node.name] = node
         self._producers.update(dict.fromkeys(node.outputs, node.name))

@@ -183,9 +183,10 @@ def _max_pool(  # noqa: PLR0913, PLR0917 - the signature is torch's
     padding: Pair = 0,
     dilation: Pair = 1,
     ceil_mode: bool = False,
+    return_indices: bool = False,
 ) -> Value:
-    if pair(dilation) != (1, 1):
-        raise walk.unsupported("max_pool2d with dilation")
+    if pair(dilation) != (1, 1) or return_indices:
+        raise walk.unsupported("max_pool2d with dilation or indices")
     layer = nn.MaxPool2d(kernel_size, stride, padding, ceil_mode=ceil_mode)  # type: ignore[arg-type]
     return pool(walk, "MaxPool", x, layer, count_include_pad=False)
 

@@ -52,7 +52,7 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int], *, name: str) ->
             traced = tracer.trace(module)
         except TraceError as error:
             raise UnsupportedOpError(
-                f"{type(module).__name__} cannot be traced: {error}",
+                f"{type(module).__name__} cannot be traced: {str(error).partition('. ')[0]}",
                 hint="its forward() must not branch on the values of tensors",
             ) from error
     walk = Walk(GraphBuilder(name, Value("input", (1, *input_shape))))
