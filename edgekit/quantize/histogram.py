@@ -26,8 +26,11 @@ NUM_BINS = 2048
 _SMALLEST_EXPONENT = -140
 """Bins never get narrower: float32 has no values to tell apart there."""
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 """Values binned at once: keeps the temporary arrays in the cache and the memory constant."""
+
+MAX_SAMPLE = 1 << 15
+"""Values of one picture that are binned; of larger maps every k-th value stands for k of them."""
 
 
 class Histogram(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +89,13 @@ class HistogramObserver:
         self._num_zeros = 0
 
     def update(self, values: npt.NDArray[np.floating]) -> None:
-        """Count the values of one batch, of any shape.
+        """Count the values of one batch.
+
+        The smallest and largest value are those of the whole batch; of maps with more than `MAX_SAMPLE` values per
+        picture only every k-th is binned, and counts k times.
+
+        Args:
+            values: [n, ...], one entry per picture.
 
         Raises:
             QuantizationError: A value is NaN or infinite; names the activation.
@@ -101,15 +110,10 @@ class HistogramObserver:
             )
         self._lowest, self._highest = min(self._lowest, lowest), max(self._highest, highest)
         self._widen()
-        inverse = np.ldexp(1.0, -self._exponent).astype(np.float64)
-        flat = values.reshape(-1)
-        for start in range(0, flat.size, _CHUNK):
-            chunk = flat[start : start + _CHUNK]
-            index = np.floor(chunk * (np.float32(inverse) if _fits(inverse) else inverse)).astype(np.int32)
-            num_zeros = int(chunk.size - np.count_nonzero(chunk))
-            self._counts += np.bincount(index - self._first, minlength=NUM_BINS)
-            self._counts[-self._first] -= num_zeros
-            self._num_zeros += num_zeros
+        stride = _sampling_stride(values.shape)
+        sample = values.reshape(values.shape[0], -1)[:, ::stride].reshape(-1)
+        for start in range(0, sample.size, _CHUNK):
+            self._count(sample[start : start + _CHUNK], stride)
 
     def finish(self) -> Histogram:
         """What was seen.
@@ -129,6 +133,16 @@ class HistogramObserver:
             lowest=self._lowest,
             highest=self._highest,
         )
+
+    def _count(self, values: npt.NDArray[np.floating], weight: int) -> None:
+        inverse = math.ldexp(1.0, -self._exponent)
+        # A product with a power of two is exact, so float32 will do wherever that power is a normal number of it.
+        factor = np.float32(inverse) if 1e-37 < inverse < 1e37 else np.float64(inverse)
+        index = np.floor(values * factor).astype(np.int32) - self._first
+        num_zeros = int(values.size - np.count_nonzero(values)) * weight
+        self._counts += np.bincount(index, minlength=NUM_BINS) * weight
+        self._counts[-self._first] -= num_zeros
+        self._num_zeros += num_zeros
 
     def _widen(self) -> None:
         """Make the bins span zero and everything seen."""
@@ -185,9 +199,13 @@ def _rebin(counts: npt.NDArray[np.int64], first: int, new_first: int, num_doubli
     return moved
 
 
-def _fits(inverse: np.float64) -> bool:
-    """Whether a power of two is a normal float32, so that multiplying by it is exact in float32."""
-    return 1e-37 < float(inverse) < 1e37
+def _sampling_stride(shape: tuple[int, ...]) -> int:
+    """Every how many-th value of a picture is binned: coprime to the row length, so that no column is left out."""
+    size = math.prod(shape[1:])
+    stride = -(-size // MAX_SAMPLE)
+    while math.gcd(stride, shape[-1]) > 1:
+        stride += 1
+    return max(stride, 1)
 
 
 def _first_bad(values: npt.NDArray[np.floating]) -> float:

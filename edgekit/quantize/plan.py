@@ -57,11 +57,13 @@ class ActivationGroup(msgspec.Struct, frozen=True, kw_only=True):
         members: Names, in execution order.
         visible: The members that the grid must represent; the others are shadowed (module docstring).
         is_fixed: Scale 1/256 and zero-point -128 instead of a range from calibration.
+        is_output: The graph's output is a member.
     """
 
     members: tuple[str, ...]
     visible: tuple[str, ...]
     is_fixed: bool = False
+    is_output: bool = False
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,7 +169,9 @@ def _find_groups(graph: Graph, fused: dict[str, str]) -> tuple[ActivationGroup, 
     for members in groups.listing():
         visible = tuple(name for name in members if name not in shadowed)
         is_fixed = _is_fixed(members, producers)
-        found.append(ActivationGroup(members=members, visible=visible, is_fixed=is_fixed))
+        found.append(
+            ActivationGroup(members=members, visible=visible, is_fixed=is_fixed, is_output=graph.output in members)
+        )
     return tuple(found)
 
 

@@ -109,6 +109,9 @@ def choose_activation_grids(
 ) -> dict[str, QuantParams]:
     """One grid per group, from the merged histograms of its visible members, given to every member.
 
+    The graph's output always spans everything seen: its largest values are the answers, and where two saturate they
+    tie.
+
     Raises:
         QuantizationError: The calibration lacks an activation of the plan.
     """
@@ -123,7 +126,8 @@ def choose_activation_grids(
             if missing:
                 raise QuantizationError(f"calibration has no activation {missing[0]}: it is of another graph")
             histogram = merge(calibration.histograms[name] for name in group.visible)
-            grid = choose_grid(histogram, config.ranges, percentile=config.percentile)
+            method = "minmax" if group.is_output else config.ranges
+            grid = choose_grid(histogram, method, percentile=config.percentile)
         grids.update(dict.fromkeys(group.members, grid))
     return grids
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgekit.core.errors import QuantizationError
-from edgekit.quantize.histogram import NUM_BINS, Histogram, HistogramObserver, merge
+from edgekit.quantize.histogram import MAX_SAMPLE, NUM_BINS, Histogram, HistogramObserver, merge
 
 values = hnp.arrays(
     np.float32,
@@ -90,3 +90,16 @@ def test_histogram_borders_are_cut_to_the_values() -> None:
     assert borders.max() == 6.0
     last = int(np.flatnonzero(histogram.counts)[-1])
     assert borders[last] == borders[last + 1] == 6.0
+
+
+def test_large_maps_are_sampled_alike_in_any_batching() -> None:
+    rng = np.random.default_rng(0)
+    pictures = np.maximum(rng.normal(size=(3, 24, 56, 56)), 0).astype(np.float32)
+    assert pictures[0].size > 2 * MAX_SAMPLE
+    together, apart = observe(pictures), observe(*np.split(pictures, 3))
+    assert_same(together, apart)
+    assert together.highest == pictures.max()
+    assert together.num_values == pytest.approx(pictures.size, rel=1e-3)
+    assert together.num_zeros == pytest.approx((pictures == 0).sum(), rel=0.02)
+    above = together.borders()[:-1] >= 1.0
+    assert together.counts[above].sum() == pytest.approx((pictures >= 1.0).sum(), rel=0.05)

@@ -160,3 +160,12 @@ def test_bad_options_are_refused(
     calibration = calibrate_float(graph, pictures[:2])
     with pytest.raises(error):
         quantize_static(graph, calibration, QuantizeSection(**options))
+
+
+def test_largest_logits_never_saturate(mobile: Any, quantize_float: Any) -> None:
+    graph, pictures = mobile
+    exact = run_float(graph, pictures)["fc"]
+    grid = quantize_float(graph, pictures, ranges="percentile", percentile=90.0).activations["fc"]
+    ends = float(grid.scale[0]) * (np.array([grid.qmin, grid.qmax]) - int(grid.zero_point[0]))
+    assert ends[0] <= exact.min() + float(grid.scale[0])
+    assert ends[1] >= exact.max() - float(grid.scale[0])
