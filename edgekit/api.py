@@ -27,6 +27,7 @@ def compress(
     data: str | Path | None = None,
     out: Path | None = None,
     overrides: Sequence[str] = (),
+    measure_latency: bool = True,
 ) -> Compressed:
     """Quantize a model, write TFLite and ONNX, verify both against float, and report.
 
@@ -36,6 +37,7 @@ def compress(
         data: Dataset or folder; None for what the weights were trained on.
         out: Run folder; None for runs/<model>-<dataset>-<scheme>.
         overrides: Recipe keys as "section.key=value", e.g. "verify.max_drop=0.5" or "model.untrained=true".
+        measure_latency: Whether latency is measured.
 
     Returns:
         Run folder, report, and whether every bar was met (a missed bar raises nothing).
@@ -45,8 +47,10 @@ def compress(
     """
     recipe = Recipe(model=ModelSection(name=str(model)), data=DataSection(name="" if data is None else str(data)))
     recipe = override_recipe(recipe, [f"quantize.scheme={scheme_from_bits(bits).id}", *overrides])
-    request = pipeline.request_from_recipe(recipe, out_dir=out, command=f"edgekit.compress({str(model)!r}, ...)")
-    return pipeline.compress(request)
+    command = f"edgekit.compress({str(model)!r}, ...)"
+    return pipeline.compress(
+        pipeline.request_from_recipe(recipe, out_dir=out, measure_latency=measure_latency, command=command)
+    )
 
 
 def train(
@@ -97,9 +101,25 @@ def evaluate_file(file: Path, data: str | Path) -> Accuracy:
     return _evaluate_file(Path(file), str(data))[0]
 
 
-def export(model: str | Path, file: Path) -> Artifact:
-    """Write a model as a float file, .onnx or .tflite by the extension."""
-    return pipeline.export_float(ModelSection(name=str(model)), Path(file))
+def export(
+    model: str | Path,
+    file: Path,
+    *,
+    width: float | None = None,
+    input_size: int | None = None,
+    untrained: bool = False,
+) -> Artifact:
+    """Write a model as a float file, .onnx or .tflite by the extension.
+
+    Args:
+        model: Alias, catalogue name, run folder, checkpoint, or .onnx file.
+        file: Target.
+        width: Width multiplier, for `untrained`; None for the variant's own.
+        input_size: Pixels; None for the model's own.
+        untrained: Random weights.
+    """
+    section = ModelSection(name=str(model), width=width, input_size=input_size, untrained=untrained)
+    return pipeline.export_float(section, Path(file))
 
 
 def classify(file: Path, *pictures: Path, top_k: int = 5) -> tuple[Prediction, ...]:

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.console import Bars, print_json, show
+from edgekit.cli.console import Bars, model_file, print_json, show
 
 
 def bench(
-    file: Annotated[Path, typer.Argument(help=".tflite or .onnx file.")],
+    file: Annotated[Path, typer.Argument(help=".tflite or .onnx file, or a run folder.")],
     vs: Annotated[list[Path] | None, typer.Option("--vs", help="File to take turns with; may be given again.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     queries: Annotated[int, typer.Option(min=1, help="Queries counted; p99 needs 662.")] = 1000,
@@ -28,17 +28,9 @@ def bench(
     settings = BenchmarkSettings(
         num_threads=threads, num_queries=queries, num_warmup=warmup, max_seconds=max_seconds, exact=not inexact
     )
-    bars = Bars()
-    bars.begin("measure", queries)
-    done = 0
-
-    def advance(num_done: int, _total: int) -> None:
-        nonlocal done
-        bars.advance(num_done - done)
-        done = num_done
-
-    results = compare([file, *(vs or [])], settings, progress=advance)
-    bars.end()
+    with Bars() as bars:
+        bars.begin("measure", queries)
+        results = compare([model_file(path) for path in (file, *(vs or []))], settings, progress=bars.follow)
     ratios = [ratio(result, results[0]) for result in results[1:]]
     if as_json:
         print_json({"latency": results, "ratios": ratios})

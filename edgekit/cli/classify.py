@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.console import print_json, show
+from edgekit.cli.console import model_file, print_json, show
 
 
 def classify(
@@ -22,7 +22,7 @@ def classify(
     from edgekit.runtime.classify import Classifier
     from edgekit.runtime.reading import read_picture
 
-    path = file / "model.tflite" if file.is_dir() else file
+    path = model_file(file)
     classifier = Classifier.open(path, num_threads=threads, labels=labels)
     answers = {str(picture): classifier.classify(read_picture(picture), top_k=top) for picture in pictures}
     if as_json:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.console import Bars, note, print_json, show
+from edgekit.cli.console import Bars, note, print_document, show, unreadable_lines
 
 if TYPE_CHECKING:
     from edgekit.core.recipe import Recipe
 
 
 def compress(
-    model: Annotated[str, typer.Argument(help="Alias, catalogue name, run folder, checkpoint, or .onnx file.")],
-    bits: Annotated[str | None, typer.Option(help="Grid of the weights, in bits.  [default: 8]")] = None,
+    context: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Alias, catalogue name, run folder, checkpoint, or .onnx file.  [default: the recipe's]"),
+    ] = None,
+    bits: Annotated[str | None, typer.Option(metavar="N", help="Grid of the weights, 4 to 8.  [default: 8]")] = None,
     data: Annotated[str | None, typer.Option(help="Dataset or folder for calibration and verification.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="Recipe (TOML) to start from.")] = None,
     overrides: Annotated[
@@ -29,7 +31,8 @@ def compress(
     max_drop: Annotated[float | None, typer.Option(help="Most top-1 points that may be lost.  [default: 1.0]")] = None,
     untrained: Annotated[bool, typer.Option("--untrained", help="Random weights, for tests and benchmarks.")] = False,
     float_io: Annotated[bool, typer.Option("--float-io", help="Float input and output in the TFLite file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")] = False,
+    no_bench: Annotated[bool, typer.Option("--no-bench", help="Do not measure latency.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json, one JSON document.")] = False,
 ) -> None:
     """Quantize a model, write TFLite and ONNX, check both against float, and report.
 
@@ -48,13 +51,18 @@ def compress(
         ("quantize.float_io", "true" if float_io else None),
     ):
         settings += [] if value is None else [f"{key}={value}"]
-    resolved = read_recipe(model, data, recipe, settings)
-    request = request_from_recipe(resolved, out_dir=out, command=shlex.join(["edgekit", *sys.argv[1:]]))
-    result = run(request, Bars())
-    for line in result.unreadable:
-        note(f"left out: {line}")
+    request = request_from_recipe(
+        read_recipe(model, data, recipe, settings),
+        out_dir=out,
+        measure_latency=not no_bench,
+        command=str(context.obj or ""),
+    )
+    with Bars() as bars:
+        result = run(request, bars)
+    for line in unreadable_lines(result.unreadable, result.num_unreadable):
+        note(line)
     if as_json:
-        print_json(result.report)
+        print_document((result.run_dir / "report.json").read_bytes())
     else:
         from edgekit.report.text import render_summary
 
@@ -70,11 +78,24 @@ def _scheme_id(bits: str) -> str:
     return scheme_from_bits(bits).id
 
 
-def read_recipe(model: str, data: str | None, recipe: Path | None, settings: list[str]) -> Recipe:
-    """The recipe of a file, or the defaults, with the command's arguments and overrides applied."""
+def read_recipe(model: str | None, data: str | None, recipe: Path | None, settings: list[str]) -> Recipe:
+    """The recipe of a file, or the defaults, with the command's arguments and overrides applied.
+
+    Raises:
+        UsageError: Neither a model nor a recipe.
+        RecipeError: No such recipe, or one that does not fit the schema.
+    """
+    from msgspec.structs import replace
+
+    from edgekit.core.errors import UsageError
     from edgekit.core.recipe import DataSection, ModelSection, Recipe, load_recipe, override_recipe
 
-    if recipe is not None:
-        names = [f"model.name={model}", *([] if data is None else [f"data.name={data}"])]
-        return load_recipe(recipe, [*names, *settings])
-    return override_recipe(Recipe(model=ModelSection(name=model), data=DataSection(name=data or "")), settings)
+    if recipe is None:
+        if model is None:
+            raise UsageError("no model named", hint="for example: edgekit compress mobilenet --bits 8")
+        return override_recipe(Recipe(model=ModelSection(name=model), data=DataSection(name=data or "")), settings)
+    loaded = load_recipe(recipe, settings)
+    # Replaced as values, not as overrides: a folder may be called "1e5" or "true".
+    if model is not None:
+        loaded = replace(loaded, model=replace(loaded.model, name=model))
+    return loaded if data is None else replace(loaded, data=replace(loaded.data, name=data))

@@ -1,67 +1,125 @@
-"""What the commands print, and how they end: bars on stderr, results on stdout, errors in two lines."""
+"""What the commands print: bars and notes on stderr, results on stdout, and nothing when nobody reads it."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from edgekit.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from rich.console import Console, RenderableType
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+    from typing_extensions import Self
 
 DEBUG_VARIABLE = "EDGEKIT_DEBUG"
 QUIET_VARIABLE = "EDGEKIT_QUIET"
 VERBOSE_VARIABLE = "EDGEKIT_VERBOSE"
+_PIPE_WIDTH = 160
+"""Columns where no terminal says otherwise: tables that go into a file should not be folded."""
 
 
 def is_set(variable: str) -> bool:
-    """Whether a global switch is on (--debug, --quiet, --verbose set them for the process)."""
+    """Whether a global switch is on (--debug, --quiet, --verbose set them while a command runs)."""
     return os.environ.get(variable, "") not in {"", "0"}
 
 
-def stdout() -> Console:
-    """Console for results."""
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-
-
-def stderr() -> Console:
-    """Console for bars, notes and errors."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
-
-
 def show(renderable: RenderableType) -> None:
-    """Print a result for people, unless --quiet."""
+    """Print a result for people, unless --quiet. Text is printed as it is: brackets in file names are no markup."""
     if not is_set(QUIET_VARIABLE):
-        stdout().print(renderable)
+        write_text(sys.stdout, _render(sys.stdout, renderable))
 
 
 def note(message: str) -> None:
     """Print one line on stderr, unless --quiet."""
     if not is_set(QUIET_VARIABLE):
-        stderr().print(message, markup=False)
+        print_line(message)
+
+
+def print_line(message: str, style: str | None = None) -> None:
+    """Print one line on stderr, also under --quiet: that is for errors."""
+    write_text(sys.stderr, _render(sys.stderr, message, style))
 
 
 def print_json(document: Any) -> None:  # noqa: ANN401 - anything msgspec can encode
-    """Print exactly one JSON document on stdout."""
+    """Print exactly one JSON document on stdout, in UTF-8 (as JSON has to be) whatever the terminal speaks."""
     import msgspec
 
-    content = msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=2)
-    sys.stdout.write(content.decode() + "\n")
+    print_document(msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=2))
+
+
+def print_document(content: bytes) -> None:
+    """Print a JSON document that is encoded already."""
+    text = content.rstrip().decode() + "\n"
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:
+        write_text(sys.stdout, text)
+        return
+    sys.stdout.flush()
+    try:
+        buffer.write(text.encode())
+        buffer.flush()
+    except BrokenPipeError:
+        _silence(sys.stdout)
+
+
+def write_text(stream: TextIO, text: str) -> None:
+    """Write and flush; when the reader went away (`| head`), go on in silence: the exit code still tells the result."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        _silence(stream)
+
+
+def model_file(path: Path) -> Path:
+    """The file that a command works on: the path itself, or `model.tflite` of a run folder.
+
+    Raises:
+        UsageError: A folder without one.
+    """
+    if not path.is_dir():
+        return path
+    file = path / "model.tflite"
+    if not file.is_file():
+        raise UsageError(f"{path} holds no model.tflite", hint="name a .tflite or .onnx file, or a run of compress")
+    return file
+
+
+def unreadable_lines(reasons: Sequence[str], num_unreadable: int) -> list[str]:
+    """Notes on the pictures that were left out: the first few by name, and how many there are in all.
+
+    >>> unreadable_lines(["unreadable picture a.png: truncated"], 3)
+    ['left out: unreadable picture a.png: truncated', 'left out: 3 pictures in all']
+    """
+    lines = [f"left out: {reason}" for reason in reasons]
+    return [*lines, f"left out: {num_unreadable} pictures in all"] if num_unreadable > len(reasons) else lines
 
 
 class Bars:
-    """A `Progress` that draws one bar after the other on stderr; nothing when stderr is no terminal."""
+    """A `Progress` that draws one bar after the other on stderr; nothing when stderr is no terminal.
+
+    Used in a `with` statement, which gives the terminal back whatever happens.
+    """
 
     def __init__(self) -> None:
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
         self._shown = sys.stderr.isatty() and not is_set(QUIET_VARIABLE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
 
     def begin(self, label: str, total: int) -> None:
         """Start a bar; the one before it stays on screen, finished."""
@@ -76,7 +134,7 @@ class Bars:
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("{task.fields[status]}"),
-            console=stderr(),
+            console=_console(sys.stderr),
         )
         self._bar.start()
         self._task = self._bar.add_task(label, total=max(total, 1), status="")
@@ -92,3 +150,33 @@ class Bars:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def follow(self, num_done: int, total: int) -> None:
+        """Move the bar to an absolute position (what the benchmark reports)."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=num_done, total=total)
+
+
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    is_terminal = stream.isatty()
+    width = None if is_terminal or "COLUMNS" in os.environ else _PIPE_WIDTH
+    return Console(file=stream, width=width, soft_wrap=not is_terminal, highlight=False, markup=False, emoji=False)
+
+
+def _render(stream: TextIO, renderable: RenderableType, style: str | None = None) -> str:
+    """Text with the colours that the stream can show. Rich does not write itself: it ends the program on EPIPE."""
+    console = _console(stream)
+    with console.capture() as captured:
+        console.print(renderable, style=style)
+    text = captured.get()
+    # Tables come padded to their width, which is only of use to a terminal.
+    return text if stream.isatty() else "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+
+
+def _silence(stream: TextIO) -> None:
+    """Send what is still to come nowhere, so that nothing fails again when Python flushes at exit."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, stream.fileno())
+    os.close(devnull)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgekit.cli.console import print_json, show
+
+if TYPE_CHECKING:
+    from edgekit.data.dataset import Split
 
 app = typer.Typer(help="Datasets: list them, name a folder of your own, look at one.", no_args_is_help=True)
 
@@ -51,15 +54,16 @@ def show_command(
     out: Annotated[Path | None, typer.Option(help="Picture to write.  [default: NAME-SPLIT.png]")] = None,
 ) -> None:
     """Draw a contact sheet: some pictures of every class, with the counts."""
-    from edgekit.core.errors import UsageError
+    from edgekit.core.errors import UnknownNameError
     from edgekit.data.contact_sheet import draw_contact_sheet
     from edgekit.data.opening import find_dataset, open_source
 
-    if split not in {"train", "calibration", "test"}:
-        raise UsageError(f"split {split!r} is not one of train, calibration, test")
+    splits: dict[str, Split] = {"train": "train", "calibration": "calibration", "test": "test"}
+    if split not in splits:
+        raise UnknownNameError("split", split, splits)
     if split == "train" and "train" not in find_dataset(name).splits:
         split = "test"
-    source = open_source(name, split)
+    source = open_source(name, splits[split])
     path = out or Path(f"{source.name}-{split}.png")
     draw_contact_sheet(source, path)
     show(f"{path}: {len(source):,} pictures, {len(source.class_names)} classes")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.console import Bars, note, print_json, show
+from edgekit.cli.console import Bars, model_file, note, print_json, show
 
 
 def evaluate(
@@ -20,8 +20,9 @@ def evaluate(
     """Measure accuracy through the file's own runtime, with the preprocessing of the board."""
     from edgekit.verify.evaluation import evaluate_file
 
-    path = file / "model.tflite" if file.is_dir() else file
-    measured, unreadable = evaluate_file(path, data, num_pictures=pictures, num_threads=threads, progress=Bars())
+    path = model_file(file)
+    with Bars() as bars:
+        measured, unreadable = evaluate_file(path, data, num_pictures=pictures, num_threads=threads, progress=bars)
     for line in unreadable:
         note(f"left out: {line}")
     if as_json:

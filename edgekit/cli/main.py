@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import shlex
 import sys
-import traceback
+from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edgekit.cli import bench, classify, compress, data, doctor, evaluate, export, report, train, verify, zoo
-from edgekit.cli.console import DEBUG_VARIABLE, QUIET_VARIABLE, VERBOSE_VARIABLE, is_set, stderr
-from edgekit.core.errors import EdgekitError, OutputError
+from edgekit.cli import bench, classify, compress, data, doctor, evaluate, export, failures, report, train, verify, zoo
+from edgekit.cli.console import DEBUG_VARIABLE, QUIET_VARIABLE, VERBOSE_VARIABLE, is_set, write_text
+from edgekit.core.errors import EdgekitError
 
 GLOBAL_SWITCHES = {"--debug": DEBUG_VARIABLE, "--quiet": QUIET_VARIABLE, "--verbose": VERBOSE_VARIABLE}
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="edgekit",
@@ -45,7 +48,7 @@ def _print_version(value: bool) -> None:
     if value:
         from edgekit import __version__
 
-        sys.stdout.write(f"edgekit {__version__}\n")
+        write_text(sys.stdout, f"edgekit {__version__}\n")
         raise typer.Exit
 
 
@@ -58,62 +61,97 @@ def root(
         bool, typer.Option("--debug", help="Show a traceback with errors. Works after the verb, too.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bars, no notes, no summary.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Tell more of what is done.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Tell the stages, with their time and memory.")] = False,
 ) -> None:
     """Take the global switches (see `take_global_switches`; here they are only documented)."""
     del version, debug, quiet, verbose
 
 
-def take_global_switches(arguments: list[str]) -> list[str]:
-    """Set the global switches wherever they stand, and give the arguments without them.
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; errors become lines on stderr and exit codes.
 
-    >>> take_global_switches(["zoo", "--json"])
-    ['zoo', '--json']
+    Args:
+        arguments: What follows `edgekit`; None for the arguments of the process.
+
+    Returns:
+        0 done; 1 a bar was not met; 2 wrong usage or bad input; 3 the environment; 70 a defect; 130 interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    _prepare_streams()
+    with _global_switches(given) as rest, _logging():
+        return _run(rest, shlex.join(["edgekit", *given]))
+
+
+def _run(arguments: list[str], command_line: str) -> int:
+    try:
+        # standalone_mode=False: the parser would print its errors its own way, and call Ctrl-C exit code 1
+        code = typer.main.get_command(app).main(
+            args=arguments, prog_name="edgekit", standalone_mode=False, obj=command_line
+        )
+    except failures.PARSER_ERRORS as error:
+        return failures.report_parser_error(error)
+    except EdgekitError as error:
+        return failures.report_error(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return failures.report_interrupt(arguments)
+    except Exception as error:  # noqa: BLE001 - the rim: a user sees two lines, never a traceback without --debug
+        return failures.report_exception(error)
+    if code == failures.INTERRUPTED:  # how newer versions of the parser pass Ctrl-C on
+        return failures.report_interrupt(arguments)
+    return code if isinstance(code, int) else 0
+
+
+def take_global_switches(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:
+    """Split arguments into those without the global switches, and the switches, wherever they stand.
+
+    >>> take_global_switches(["zoo", "--json", "--quiet"])
+    (['zoo', '--json'], frozenset({'--quiet'}))
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    for switch, variable in GLOBAL_SWITCHES.items():
-        if switch in arguments[:end]:
-            os.environ[variable] = "1"
     head = [argument for argument in arguments[:end] if argument not in GLOBAL_SWITCHES]
-    return head + arguments[end:]
+    switches = frozenset(argument for argument in arguments[:end] if argument in GLOBAL_SWITCHES)
+    return [*head, *arguments[end:]], switches
 
 
-def report_error(error: EdgekitError) -> int:
-    """Print an error in one line, and what to do in another; return the exit code."""
-    if is_set(DEBUG_VARIABLE):
-        traceback.print_exception(error)
-    console = stderr()
-    console.print(f"error: {error.message}", markup=False, style="bold red")
-    if error.hint:
-        console.print(f" hint: {error.hint}", markup=False)
-    return error.exit_code
-
-
-def main() -> None:
-    """Entry point: run the command, turn errors into lines and exit codes."""
-    arguments = take_global_switches(sys.argv[1:])
+@contextlib.contextmanager
+def _global_switches(arguments: list[str]) -> Generator[list[str], None, None]:
+    """Set the switches' variables while the command runs, and give the arguments without them."""
+    rest, switches = take_global_switches(arguments)
+    before = {variable: os.environ.get(variable) for variable in GLOBAL_SWITCHES.values()}
+    os.environ.update({GLOBAL_SWITCHES[switch]: "1" for switch in switches})
     try:
-        app(args=arguments, standalone_mode=True)
-    except EdgekitError as error:
-        sys.exit(report_error(error))
-    except KeyboardInterrupt:
-        stderr().print("interrupted; nothing half-written is left behind", markup=False)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # the reader of our output (head, less) went away: not our failure
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except MemoryError:
-        sys.exit(report_error(OutputError("out of memory", hint="use a smaller input size or fewer pictures")))
-    except ModuleNotFoundError as error:
-        sys.exit(_report_missing(error))
+        yield rest
+    finally:
+        for variable, value in before.items():
+            if value is None:
+                os.environ.pop(variable, None)
+            else:
+                os.environ[variable] = value
 
 
-def _report_missing(error: ModuleNotFoundError) -> int:
-    """A missing package is an environment problem with a remedy, not a traceback."""
-    from edgekit.core.errors import MissingDependencyError
+@contextlib.contextmanager
+def _logging() -> Generator[None, None, None]:
+    """Show edgekit's log on stderr: warnings, with --verbose the stages too, with --quiet nothing."""
+    logger, level = logging.getLogger("edgekit"), logging.getLogger("edgekit").level
+    handler = logging.NullHandler() if is_set(QUIET_VARIABLE) else logging.StreamHandler(sys.stderr)
+    logger.setLevel(logging.INFO if is_set(VERBOSE_VARIABLE) else logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
-    extra = "runtime" if error.name in {"cv2", "onnxruntime", "ai_edge_litert"} else "host"
-    return report_error(
-        MissingDependencyError(f"this command needs {error.name}", hint=f"pip install edgekit[{extra}]")
-    )
+
+def _prepare_streams() -> None:
+    """Make both streams usable: closed ones (`>&-`) go nowhere, characters that a terminal lacks are escaped."""
+    for stream_name in ("stdout", "stderr"):
+        stream = getattr(sys, stream_name)
+        if stream is None:
+            setattr(sys, stream_name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for good
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

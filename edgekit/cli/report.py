@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edgekit.cli.console import print_json, show
+from edgekit.cli.console import print_document, show, write_text
 
 
 def report(
@@ -21,11 +22,11 @@ def report(
     content = read_report(run_dir / "report.json")
     files = write_report(content, run_dir)
     if as_json:
-        print_json(content)
+        print_document(files.json_path.read_bytes())
     elif markdown:
         from edgekit.report.markdown import render_markdown
 
-        typer.echo(render_markdown(content))
+        write_text(sys.stdout, render_markdown(content))
     else:
         from edgekit.report.text import render_summary
 

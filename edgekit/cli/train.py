@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +12,7 @@ from edgekit.cli.console import Bars, note, print_json, show
 
 
 def train(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="ARCH", help="Catalogue name or alias.")],
     data: Annotated[str, typer.Option(help="Dataset, or a folder of class folders.")],
     recipe: Annotated[Path | None, typer.Option(help="Recipe (TOML).  [default: the shipped one, if any]")] = None,
@@ -45,11 +44,8 @@ def train(
         note(f"recipe {recipe}")
     resolved = read_recipe(model, data, recipe, settings)
     run_dir = out or Path("runs") / f"{model}{'' if width is None else f'_w{width:g}'}-{Path(data).name}"
-    trained = train_run(
-        resolved, run_dir, resume=resume, progress=Bars(), command=shlex.join(["edgekit", *sys.argv[1:]])
-    )
-    for line in trained.notes:
-        note(line)
+    with Bars() as bars:
+        trained = train_run(resolved, run_dir, resume=resume, progress=bars, command=str(context.obj or ""))
     last = trained.history[-1]
     if as_json:
         print_json({"run_dir": trained.run_dir, "card": trained.card, "history": trained.history})

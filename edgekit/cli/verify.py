@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.console import Bars, print_json, show
+from edgekit.cli.console import Bars, note, print_json, show, unreadable_lines
 
 
 def verify(
@@ -18,7 +18,10 @@ def verify(
     """Compare the exported files with the float model and with each other; exit code 1 when a bar is missed."""
     from edgekit.pipeline import verify_run
 
-    found = verify_run(run_dir, max_drop, Bars())
+    with Bars() as bars:
+        found = verify_run(run_dir, max_drop, bars)
+    for line in unreadable_lines(found.unreadable, found.num_unreadable):
+        note(line)
     if as_json:
         document = {"passed": found.passed, "num_pictures": found.num_pictures, "checks": found.checks}
         print_json({**document, "accuracy": found.accuracy, "agreement": found.agreement, "sqnr_db": found.sqnr_db})

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -127,11 +127,11 @@ class QuantizeSection(_Section, frozen=True):
     """
 
     scheme: str = "static_wi8_ai8"
-    num_calibration: int = 256
+    num_calibration: Annotated[int, msgspec.Meta(ge=1)] = 256
     ranges: Literal["minmax", "percentile", "mse"] = "mse"
     percentile: float = 99.99
     bias_correction: bool = True
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     float_io: bool = False
     reduce_range: bool = False
 
@@ -146,7 +146,7 @@ class VerifySection(_Section, frozen=True):
     """
 
     max_drop: float = 1.0
-    num_pictures: int | None = None
+    num_pictures: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_float_error: float = 1e-4
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from edgekit.core.report import StageRow
 
 _STATM = Path("/proc/self/statm")
 _SAMPLE_S = 0.02
+_LOG = logging.getLogger(__name__)
 
 
 class StageClock:
@@ -21,7 +23,7 @@ class StageClock:
         self.rows: list[StageRow] = []
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> Generator[None, None, None]:
         """Measure what happens inside: wall time, and peak resident memory sampled every 20 ms."""
         peak = _PeakSampler()
         start = time.perf_counter()
@@ -30,7 +32,9 @@ class StageClock:
             yield
         finally:
             seconds = time.perf_counter() - start
-            self.rows.append(StageRow(name=name, seconds=seconds, peak_rss_mib=peak.stop()))
+            row = StageRow(name=name, seconds=seconds, peak_rss_mib=peak.stop())
+            self.rows.append(row)
+            _LOG.info("%-10s %6.2f s, peak %.0f MiB", row.name, row.seconds, row.peak_rss_mib)
 
 
 class _PeakSampler(threading.Thread):

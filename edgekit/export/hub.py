@@ -17,12 +17,15 @@ from edgekit.core.graph import Graph
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.export.onnx_reader import read_onnx
 from edgekit.export.torch_graph import trace
-from edgekit.models.weights import load_weights, resolve_options
+from edgekit.models.weights import CHECKPOINT_NAME, load_weights, resolve_options
 from edgekit.models.zoo import build_model, model_name, with_sizes
 from edgekit.runtime.preprocess import normalize
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+FLOAT_NAME = "float.onnx"
+"""Float model in a run folder."""
+FOREIGN_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".pb", ".h5", ".keras", ".mlmodel", ".caffemodel", ".engine"})
 
 
 class HubRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,17 +77,32 @@ def load_hub(request: HubRequest) -> HubModel:
         GraphError, UnsupportedOpError: An ONNX file that is no classifier for us.
         CheckpointError, IntegrityError: Damaged or foreign weights.
     """
-    path = Path(request.model)
-    if path.suffix == ".onnx":
+    path = Path(request.model).expanduser()
+    if path.suffix.lower() == ".onnx":
         return _load_onnx(request, path)
-    if path.suffix == ".tflite":
+    if path.suffix.lower() == ".tflite":
         raise UsageError(
             f"{path} is a TFLite file: compression starts from float weights", hint="give the .onnx it was made from"
         )
-    return _load_untrained(request) if request.untrained else _load_trained(request)
+    if path.suffix.lower() in FOREIGN_SUFFIXES:
+        raise UsageError(
+            f"cannot read models in {path.suffix} files: {path}; expected .onnx, or a checkpoint of edgekit train",
+            hint="export the model to ONNX first, with fixed height and width",
+        )
+    if request.untrained:
+        return _load_untrained(request)
+    if (path / FLOAT_NAME).is_file() and not (path / CHECKPOINT_NAME).is_file():
+        return _load_onnx(request, path / FLOAT_NAME)  # a run of compress holds its model as ONNX
+    return _load_trained(request)
 
 
 def _load_onnx(request: HubRequest, path: Path) -> HubModel:
+    for what, is_given in (("width", request.width is not None), ("untrained", request.untrained)):
+        if is_given:
+            raise UsageError(
+                f"{path} is a finished model: --{what} cannot be applied to it",
+                hint=f"leave --{what} out, or name an architecture of `edgekit zoo`",
+            )
     graph, card = read_onnx(path, input_size=request.input_size)
     _, channels, height, width = graph.shapes[graph.input]
     spec = card.preprocess if card else request.fallback_spec
@@ -124,9 +142,7 @@ def _load_trained(request: HubRequest) -> HubModel:
 def _load_untrained(request: HubRequest) -> HubModel:
     if request.model == "":
         raise UsageError("no model given")
-    options = with_sizes(
-        resolve_options(request.model), width=request.width, input_size=request.input_size
-    )
+    options = with_sizes(resolve_options(request.model), width=request.width, input_size=request.input_size)
     torch.manual_seed(request.seed)
     module = build_model(options).eval()
     size = options.input_size

@@ -6,6 +6,7 @@ layouts (OIHW, int8 activations), so an ONNX and a TFLite file of one decision c
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from ai_edge_litert import schema_py_generated as schema
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from edgekit.core.errors import GraphError, IntegrityError
@@ -73,8 +75,8 @@ def read_stored(path: Path) -> StoredFile:
 def _read_onnx(path: Path) -> StoredFile:
     try:
         graph = onnx.load(path).graph
-    except Exception as error:  # noqa: BLE001 - protobuf raises its own, differently in each implementation
-        raise IntegrityError(f"{path} is no ONNX file: {error}") from error
+    except (DecodeError, OSError, ValueError) as error:
+        raise IntegrityError(f"{path} is no ONNX file: {error}", hint="make the run again") from error
     initializers = {tensor.name: tensor for tensor in graph.initializer}
 
     def array(name: str) -> npt.NDArray[Any]:
@@ -109,8 +111,9 @@ def _read_tflite(path: Path) -> StoredFile:
     try:
         model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
         subgraph = model.subgraphs[0]
-    except Exception as error:  # noqa: BLE001 - flatbuffers read out of bounds in many ways
-        raise IntegrityError(f"{path} is no TFLite file: {error}") from error
+    except (struct.error, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
+        # The generated reader trusts every offset: a damaged one surfaces anyhow.
+        raise IntegrityError(f"{path} is no TFLite file: {error}", hint="make the run again") from error
     constants: dict[str, StoredTensor] = {}
     activations: dict[str, tuple[float, int]] = {}
     for tensor in subgraph.tensors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -39,6 +39,29 @@ def file_predictor(path: Path, spec: PreprocessSpec, *, num_threads: int = 2) ->
     """A predictor that runs a model file in its runtime, with the preprocessing of the board."""
     interpreter = load_interpreter(path, num_threads=num_threads)
     return lambda pictures: predict_logits(interpreter, pictures, spec)
+
+
+def check_classes(source_name: str, class_names: Sequence[str], labels: Sequence[str], num_classes: int) -> None:
+    """Refuse pictures whose labels mean something else than the model's outputs.
+
+    Args:
+        source_name: Of the pictures, for the message.
+        class_names: Of the pictures, in label order.
+        labels: Of the model, in output order; empty when it has none.
+        num_classes: Outputs of the model.
+
+    Raises:
+        DataError: Another number of classes, or other names (upper and lower case apart).
+    """
+    hint = "give the pictures it was trained for, or a flat folder of unlabelled pictures"
+    if len(class_names) != num_classes:
+        raise DataError(f"{source_name} has {len(class_names)} classes, the model {num_classes}", hint=hint)
+    for index, (name, label) in enumerate(zip(class_names, labels, strict=False)):
+        if name.casefold() != label.casefold():
+            raise DataError(
+                f"the classes of {source_name} are not the model's: class {index} is {name!r}, the model's {label!r}",
+                hint=hint,
+            )
 
 
 def collect_answers(predictors: Mapping[str, Predictor], batches: Iterable[Batch], progress: Progress) -> Answers:

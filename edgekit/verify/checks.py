@@ -7,6 +7,7 @@ import msgspec
 from edgekit.core.measurement import Accuracy, Agreement
 from edgekit.core.report import Check
 from edgekit.export.stored import StoredFile
+from edgekit.verify.integers import Difference
 
 MAX_MEAN_STEPS = 1.0
 """Mean difference of the two quantized files' outputs: their runtimes round each layer in their own way."""
@@ -26,6 +27,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
         mean_steps: Mean difference of the two quantized outputs, in steps of the output grid.
         max_steps: Largest.
         divergent_layer: First layer whose SQNR is too low; None if none.
+        weakest_layer: Layer with the lowest SQNR; None if none was measured.
         trained: Whether the weights mean anything.
     """
 
@@ -33,10 +35,11 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: dict[str, Accuracy]
     agreement: dict[str, Agreement]
     stored: dict[str, StoredFile]
-    difference: str | None
+    difference: Difference | None
     mean_steps: float
     max_steps: int
     divergent_layer: str | None
+    weakest_layer: str | None
     trained: bool
 
 
@@ -49,6 +52,7 @@ def judge(findings: Findings, *, max_drop: float, max_float_error: float) -> tup
         max_float_error: Largest logit difference between torch and float ONNX.
     """
     checks: list[Check] = []
+    difference = findings.difference
     if findings.float_error is not None:
         checks.append(
             Check(
@@ -63,9 +67,9 @@ def judge(findings: Findings, *, max_drop: float, max_float_error: float) -> tup
         Check(
             name="TFLite and ONNX hold the same integers",
             passed=findings.difference is None,
-            measured=findings.difference or "all weights, biases, scales and zero-points equal",
+            measured="all weights, biases, scales and zero-points equal" if difference is None else difference.what,
             bar="no difference",
-            layer=None if findings.difference is None else findings.difference.split(":")[0],
+            layer=None if difference is None else difference.layer,
         )
     )
     checks.append(
@@ -74,6 +78,7 @@ def judge(findings: Findings, *, max_drop: float, max_float_error: float) -> tup
             passed=findings.mean_steps <= MAX_MEAN_STEPS,
             measured=f"outputs {findings.mean_steps:.2f} steps apart on average, {findings.max_steps} at most",
             bar=f"at most {MAX_MEAN_STEPS:g} on average",
+            layer=None if findings.mean_steps <= MAX_MEAN_STEPS else _suspect(findings),
         )
     )
     checks += [_judge_answers(name, findings, max_drop) for name in findings.agreement]
@@ -95,7 +100,7 @@ def _judge_stored(name: str, stored: StoredFile) -> Check:
 
 def _judge_answers(name: str, findings: Findings, max_drop: float) -> Check:
     agreement = findings.agreement[name]
-    layer = findings.divergent_layer
+    layer = _suspect(findings)
     if findings.accuracy:
         drop = 100 * (findings.accuracy["float"].top1 - findings.accuracy[name].top1)
         passed = drop <= max_drop
@@ -116,6 +121,13 @@ def _judge_answers(name: str, findings: Findings, max_drop: float) -> Check:
         bar=f"at least {100 * bar:g} %",
         layer=None if passed else layer,
     )
+
+
+def _suspect(findings: Findings) -> str | None:
+    """The layer to look at first: where the files differ, or the first that diverges, or the one with most noise."""
+    if findings.difference is not None:
+        return findings.difference.layer
+    return findings.divergent_layer or findings.weakest_layer
 
 
 def _title(name: str) -> str:

@@ -14,7 +14,7 @@ from edgekit.data.reading import UnreadableLog, iterate_batches
 from edgekit.evaluate.metrics import accuracy
 from edgekit.runtime.interpreter import load_interpreter
 from edgekit.runtime.predict import predict_logits
-from edgekit.verify.answers import collect_answers
+from edgekit.verify.answers import check_classes, collect_answers
 
 
 def evaluate_file(
@@ -42,9 +42,7 @@ def evaluate_file(
     source = open_source(data, "test")
     if source.labels is None:
         raise DataError(f"{source.name} has no labels", hint="accuracy needs a folder of class folders")
-    num_classes = interpreter.output.shape[-1]
-    if len(source.class_names) != num_classes:
-        raise DataError(f"{source.name} has {len(source.class_names)} classes, {path.name} {num_classes}")
+    check_classes(source.name, source.class_names, card.labels, interpreter.output.shape[-1])
     log = UnreadableLog()
     indices = np.arange(len(source), dtype=np.int64)[:num_pictures]
     progress.begin("evaluate", len(indices))

@@ -71,6 +71,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     disagreements: tuple[Disagreement, ...]
     num_pictures: int
     unreadable: tuple[str, ...]
+    num_unreadable: int
 
     @property
     def passed(self) -> bool:
@@ -123,6 +124,7 @@ def verify(subject: Subject, source: Source, config: VerifySection, progress: Pr
         disagreements=_disagreements(subject, source, found),
         num_pictures=len(found.indices),
         unreadable=tuple(log.reasons),
+        num_unreadable=log.num_pictures,
     )
 
 
@@ -146,6 +148,7 @@ def _measure(
         mean_steps=float(steps.mean()),
         max_steps=int(steps.max()),
         divergent_layer=first_divergent(subject.graph, sqnr),
+        weakest_layer=min(sqnr, key=lambda layer: sqnr[layer]) if sqnr else None,
         trained=subject.trained,
     )
     table = AgreementTable(
