@@ -23,7 +23,7 @@ from edgekit.export.onnx_qdq import ActivationType, QdqWriter
 OPSET = 17
 IR_VERSION = 8
 DEFAULT_ACTIVATIONS: ActivationType = "uint8"
-"""ONNX Runtime on x86 fuses every operator for uint8 and leaves some in float for int8: 1.1 to 1.9 times as slow
+"""ONNX Runtime on x86 fuses every operator for uint8 and leaves some in float for int8: up to 3 times as slow
 (docs/decisions/0006-onnx-qdq-form.md). The integers are the same."""
 
 
