@@ -16,7 +16,8 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
         macs: Multiply-accumulates of one picture at `input_size`; None where the source gives none.
         input_size: Pixels.
         source: Paper and table, or library.
-        tolerance: Relative rounding of the source's figures; 0 when they are exact (parameters only).
+        tolerance: Relative rounding of the source's parameter count; 0 when it is exact.
+        macs_tolerance: Relative rounding of the source's multiply-accumulates, which none gives exactly.
         top1: Published ImageNet top-1 in percent, None where there is none.
     """
 
@@ -25,6 +26,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     input_size: int = 224
     source: str
     tolerance: float = 0.0
+    macs_tolerance: float = 0.015
     top1: float | None = None
 
 

@@ -58,11 +58,12 @@ def save_checkpoint(path: Path, state: dict[str, Tensor], card: CheckpointCard, 
         half: Store floating-point tensors as float16, half the size (they are loaded as float32).
 
     Raises:
+        CheckpointError: With `half`, a value is beyond float16's range.
         OutputError: It cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     if half:
-        tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
+        tensors = {name: _to_half(name, t) if t.is_floating_point() else t for name, t in tensors.items()}
     content = safetensors.torch.save(tensors)
     write_bytes(path, content)
     card = msgspec.structs.replace(card, sha256=hashlib.sha256(content).hexdigest())
@@ -84,35 +85,38 @@ def read_card(path: Path) -> CheckpointCard:
         raise CheckpointError(f"{card_path} is no checkpoint card: {error}") from error
 
 
-def load_state(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file, float16 widened to float32.
-
-    Raises:
-        CheckpointError: No such file, or no safetensors file.
-    """
-    try:
-        state = safetensors.torch.load(path.read_bytes())
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint {path}") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is no safetensors file: {error}") from error
-    return {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in state.items()}
-
-
 def load_checkpoint(path: Path) -> tuple[nn.Module, CheckpointCard]:
     """Build the network of a checkpoint and load its weights; the module is in eval mode.
 
     Raises:
         CheckpointError: Missing or damaged files, or weights of another architecture (the first misfit is named).
-        IntegrityError: The weights are not those that the card was written for.
+        IntegrityError: The weights are not those that the card was written for (damaged, truncated, or exchanged).
     """
     card = read_card(path)
-    state = load_state(path)
-    if card.sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != card.sha256:
-        raise IntegrityError(f"{path} does not match the hash in its card", hint="copy both files again, together")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror}") from error
+    if card.sha256 and hashlib.sha256(content).hexdigest() != card.sha256:
+        raise IntegrityError(
+            f"{path} ({len(content)} bytes) does not match the hash in its card", hint="copy both files again, together"
+        )
     module = build_model(card.options)
-    load_into(module, state, f"{path} ({model_name(card.options)})")
+    load_into(module, decode_state(content, str(path)), f"{path} ({model_name(card.options)})")
     return module.eval(), card
+
+
+def decode_state(content: bytes, source: str) -> dict[str, Tensor]:
+    """Decode the tensors of a safetensors file, float16 widened to float32.
+
+    Raises:
+        CheckpointError: No safetensors file; `source` names it.
+    """
+    try:
+        state = safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise CheckpointError(f"{source} is no safetensors file: {error}") from error
+    return {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in state.items()}
 
 
 def load_into(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
@@ -126,13 +130,23 @@ def load_into(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
         if name not in state:
             raise CheckpointError(f"{source}: tensor {name} is missing", hint=_OTHER_ARCHITECTURE)
         if name not in expected:
-            raise CheckpointError(f"{source}: tensor {name} does not belong to this architecture", hint=_OTHER_ARCHITECTURE)
+            raise CheckpointError(
+                f"{source}: tensor {name} does not belong to this architecture", hint=_OTHER_ARCHITECTURE
+            )
         if expected[name].shape != state[name].shape:
             raise CheckpointError(
                 f"{source}: tensor {name}: expected {list(expected[name].shape)}, got {list(state[name].shape)}",
                 hint=_OTHER_ARCHITECTURE,
             )
     module.load_state_dict(state)
+
+
+def _to_half(name: str, tensor: Tensor) -> Tensor:
+    half = tensor.half()
+    if not torch.isfinite(half).all() and torch.isfinite(tensor).all():
+        largest = float(tensor.abs().max())
+        raise CheckpointError(f"tensor {name} reaches {largest:.3g}, float16 only 65504", hint="save it in float32")
+    return half
 
 
 _OTHER_ARCHITECTURE = "is it a checkpoint of another architecture, width or number of classes?"

@@ -34,7 +34,7 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
-def conv_bn(  # noqa: PLR0913 - a convolution simply has this many numbers
+def conv_bn(
     in_channels: int,
     out_channels: int,
     kernel_size: int,

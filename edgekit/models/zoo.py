@@ -59,11 +59,11 @@ def check_options(options: BuildOptions, architecture: Architecture) -> None:
             f"{architecture.title} has no free width, got {options.width}",
             hint=f"choose a variant: {', '.join(architecture.variants)}",
         )
-    if options.width is not None and not 0 < options.width <= 4:  # noqa: PLR2004 - wider than 4x is a slip of the pen
+    if options.width is not None and not 0 < options.width <= 4:
         raise UsageError(f"width {options.width} is out of range, expected more than 0 and at most 4")
-    if not 24 <= options.input_size <= 1024:  # noqa: PLR2004 - below, the last maps vanish; above, it is no edge model
+    if not 24 <= options.input_size <= 1024:
         raise UsageError(f"input size {options.input_size} is out of range, expected 24 to 1024 pixels")
-    if options.num_classes < 2:  # noqa: PLR2004 - two classes make a classifier
+    if options.num_classes < 2:
         raise UsageError(f"a classifier needs at least 2 classes, got {options.num_classes}")
 
 

@@ -138,7 +138,12 @@ ARCHITECTURE = Architecture(
     paper="Tan and Le 2019, EfficientNet, arXiv:1905.11946; Lite variant: TensorFlow TPU models",
     variants={
         "efficientnet_lite0": Published(
-            num_params=4_652_008, macs=407_000_000, source="TensorFlow TPU models, EfficientNet-Lite", top1=75.1
+            num_params=4_652_008,
+            macs=407_000_000,
+            source="TensorFlow TPU models, EfficientNet-Lite",
+            # The source counts more than convolutions and linear layers, which alone make 385 million.
+            macs_tolerance=0.06,
+            top1=75.1,
         ),
     },
     build=EfficientNetLite0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from edgekit.models.architecture import Architecture, BuildOptions, Published
-from edgekit.models.layers import GlobalAveragePool, conv_bn, initialize, make_divisible, kept_strides
+from edgekit.models.layers import GlobalAveragePool, conv_bn, initialize, kept_strides, make_divisible
 
 # (output channels, stride) of the 13 separable blocks
 BLOCKS = (
@@ -33,7 +33,9 @@ class MobileNetV1(nn.Module):
         width = 1.0 if options.width is None else options.width
         kept = iter(kept_strides(options.input_size))
         channels = make_divisible(32 * width)
-        layers: list[nn.Module] = [conv_bn(options.in_channels, channels, 3, 2 if next(kept) else 1, activation=nn.ReLU)]
+        layers: list[nn.Module] = [
+            conv_bn(options.in_channels, channels, 3, 2 if next(kept) else 1, activation=nn.ReLU)
+        ]
         for out_channels, stride in BLOCKS:
             if stride == 2 and not next(kept):
                 stride = 1
@@ -67,9 +69,7 @@ ARCHITECTURE = Architecture(
         "mobilenet_v1_w0.5": Published(
             num_params=1_300_000, macs=149_000_000, source=SOURCE, tolerance=0.03, top1=63.7
         ),
-        "mobilenet_v1_w0.25": Published(
-            num_params=500_000, macs=41_000_000, source=SOURCE, tolerance=0.07, top1=50.6
-        ),
+        "mobilenet_v1_w0.25": Published(num_params=500_000, macs=41_000_000, source=SOURCE, tolerance=0.07, top1=50.6),
     },
     build=MobileNetV1,
     takes_width=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from edgekit.models.architecture import Architecture, BuildOptions, Published
-from edgekit.models.layers import SMALL_IMAGE, GlobalAveragePool, conv_bn, initialize, make_divisible, kept_strides
+from edgekit.models.layers import SMALL_IMAGE, GlobalAveragePool, conv_bn, initialize, kept_strides, make_divisible
 
 # (expansion, output channels, repeats, stride of the first)
 STAGES = (
