@@ -1,6 +1,6 @@
 """Hub graph -> ONNX file: plain float, or quantized with QuantizeLinear / DequantizeLinear (QDQ).
 
-Opset 17 and IR version 8: what onnxruntime 1.23 (the newest on JetPack 6) and TensorRT 8.6 and later read.
+Opset 17 and IR version 8, so that onnxruntime 1.23 (the newest for JetPack 6) loads the files.
 """
 
 from __future__ import annotations
