@@ -19,7 +19,7 @@ from edgekit.core.graph import Array, Graph, Node
 from edgekit.core.quant import QuantizedGraph, QuantParams, QuantTensor
 from edgekit.export.tflite_buffer import Options, TfliteBuilder
 from edgekit.export.tflite_plan import Fusion, nonnegative_activations, plan_fusions
-from edgekit.export.tflite_versions import Op, operator_version
+from edgekit.export.tflite_versions import Op, high_rank_version, operator_version
 
 MAP_RANK = 4
 NCHW_TO_NHWC = (0, 2, 3, 1)
@@ -189,7 +189,8 @@ class Lowering:
             return self.reshape(value, dims, name)
         target = self.declare(name, dims, value.params)
         index = self.builder.add_index_constant(f"{name}/perm", perm)
-        self.emit(Op.TRANSPOSE, [value.index, index], [target], schema.TransposeOptionsT())
+        version = high_rank_version(Op.TRANSPOSE, len(dims))
+        self.emit(Op.TRANSPOSE, [value.index, index], [target], schema.TransposeOptionsT(), version=version)
         return target
 
     def transpose_map(self, value: Value, name: str) -> Value:

@@ -15,7 +15,7 @@ from edgekit.export.tflite_lowering import (
     stored_axis,
     stored_dims,
 )
-from edgekit.export.tflite_versions import Op
+from edgekit.export.tflite_versions import Op, high_rank_version
 
 
 def lower_concat(lowering: Lowering, node: Node) -> None:
@@ -58,7 +58,8 @@ def _cut(lowering: Lowering, x: Value, axis: int, start: int, name: str) -> None
     begin[axis] = start
     corner = lowering.builder.add_index_constant(f"{name}/begin", begin)
     size = lowering.builder.add_index_constant(f"{name}/size", result.dims)
-    lowering.emit(Op.SLICE, [x.index, corner, size], [result], schema.SliceOptionsT())
+    version = high_rank_version(Op.SLICE, len(x.dims))
+    lowering.emit(Op.SLICE, [x.index, corner, size], [result], schema.SliceOptionsT(), version=version)
 
 
 def lower_channel_shuffle(lowering: Lowering, node: Node) -> None:

@@ -68,3 +68,16 @@ def operator_version(op: Op, *, is_int8: bool) -> int:
     (3, 1)
     """
     return _INT8_VERSIONS.get(op, 2) if is_int8 else 1
+
+
+def high_rank_version(op: Op, rank: int) -> int:
+    """Version of TRANSPOSE or SLICE on tensors of more than four dimensions; 0, the usual one, on others.
+
+    >>> high_rank_version(Op.TRANSPOSE, 4), high_rank_version(Op.TRANSPOSE, 5), high_rank_version(Op.SLICE, 5)
+    (0, 4, 5)
+    """
+    if rank <= 4:
+        return 0
+    if op == Op.SLICE:
+        return 5
+    return 4 if rank == 5 else 6

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from edgekit.core.errors import UnsupportedOpError
 from edgekit.core.graph import Graph
 from edgekit.export.tflite import build_tflite
+from edgekit.export.tflite_versions import Op
 from edgekit.quantize.execute import run_float
 from edgekit.quantize.reference import quantize_input, run_integer
 from graphs import GraphBuilder, quantize_for_test
-from tflite_runs import CARD, is_wholly_delegated, operators, run_float_file, run_int8_file
+from tflite_runs import CARD, is_wholly_delegated, operators, parse, run_float_file, run_int8_file
 
 
 def random_input(graph: Graph, seed: int = 0) -> npt.NDArray[np.float32]:
@@ -274,3 +275,9 @@ def test_padding_that_tflite_calls_same_costs_no_operator() -> None:
     net.conv("input", 4, 3, pads=1)
 
     assert operators(build_tflite(net.build(), CARD)) == {"CONV_2D": 1}
+
+
+def test_five_dimensional_transpose_says_so_in_its_version() -> None:
+    codes = parse(build_tflite(GRAPHS["reshape_shuffle"], CARD)).operatorCodes or []
+
+    assert {code.builtinCode: code.version for code in codes}[Op.TRANSPOSE] == 4
