@@ -40,8 +40,8 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, *, batch_norm: 
 class SqueezeNet(nn.Module):
     """Stem, eight fire modules, a 1x1 convolution as classifier, global pooling.
 
-    The small-image form has a 3x3 stride-1 stem, drops the first pooling (64 pixels: the last-but-one stays), and
-    carries BatchNorm, without which it trains far slower at this size; BatchNorm is folded on export.
+    The small-image form has a padded 3x3 stem, with stride 1 up to 32 pixels, and carries BatchNorm, without which it
+    trains far slower at this size; BatchNorm is folded on export.
     """
 
     def __init__(self, options: BuildOptions) -> None:
@@ -53,7 +53,8 @@ class SqueezeNet(nn.Module):
         stem_channels = make_divisible(stem_channels * width) if options.width else stem_channels
         layers: list[nn.Module] = []
         if small:
-            stem = nn.Conv2d(options.in_channels, stem_channels, 3, 1, 1, bias=False)
+            stride = 1 if options.input_size <= SMALL_IMAGE // 2 else 2
+            stem = nn.Conv2d(options.in_channels, stem_channels, 3, stride, 1, bias=False)
             layers += [stem, nn.BatchNorm2d(stem_channels), nn.ReLU(inplace=True)]
         else:
             kernel_size = 7 if options.variant == "squeezenet1_0" else 3
