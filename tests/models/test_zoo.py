@@ -1,0 +1,136 @@
+"""From a name to a network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgekit.core.errors import UnknownNameError, UsageError
+from edgekit.models.architecture import BuildOptions
+from edgekit.models.counting import count_macs, count_params, measure
+from edgekit.models.zoo import build_model, model_name, parse_model_name, with_sizes
+
+
+@pytest.mark.parametrize(
+    ("variant", "num_params"),
+    [
+        ("squeezenet1_0", 1_248_424),
+        ("squeezenet1_1", 1_235_496),
+        ("mobilenet_v2", 3_504_872),
+        ("shufflenet_v2_x0_5", 1_366_792),
+        ("shufflenet_v2_x1_0", 2_278_604),
+        ("efficientnet_lite0", 4_652_008),
+    ],
+)
+def test_parameters_are_exactly_the_published_ones(variant: str, num_params: int) -> None:
+    assert measure(parse_model_name(variant))[0] == num_params
+
+
+@pytest.mark.parametrize(
+    ("variant", "params_millions", "macs_millions"),
+    [
+        ("mobilenet_v1", 4.2, 569),
+        ("mobilenet_v1_w0.75", 2.6, 325),
+        ("mobilenet_v1_w0.5", 1.3, 149),
+        ("mobilenet_v1_w0.25", 0.5, 41),
+    ],
+)
+def test_mobilenet_v1_matches_the_papers_table(variant: str, params_millions: float, macs_millions: float) -> None:
+    num_params, macs = measure(parse_model_name(variant))
+
+    assert round(num_params / 1e6, 1) == params_millions
+    assert macs / 1e6 == pytest.approx(macs_millions, rel=0.005)
+
+
+@pytest.mark.parametrize(("input_size", "macs_millions"), [(192, 418), (160, 290), (128, 186)])
+def test_mobilenet_v1_resolution_multiplier_matches_the_papers_table(input_size: int, macs_millions: float) -> None:
+    # Howard et al. 2017, table 7
+    options = with_sizes(parse_model_name("mobilenet_v1"), input_size=input_size)
+
+    num_params, macs = measure(options)
+
+    assert num_params == 4_231_976
+    assert macs / 1e6 == pytest.approx(macs_millions, rel=0.005)
+
+
+def test_shufflenet_v1_with_three_groups_takes_about_140_million_macs() -> None:
+    assert measure(parse_model_name("shufflenet_v1_x1_0_g3"))[1] / 1e6 == pytest.approx(140, rel=0.02)
+
+
+def test_counting_agrees_with_a_hand_count() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=2),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.ReLU6(),
+        torch.nn.ZeroPad2d((0, 1, 0, 1)),
+        torch.nn.Conv2d(8, 2, 2, dilation=1),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(2, 5),
+    ).eval()
+
+    # 8 x 5 x 5 outputs of 2 * 9 products; 2 x 5 x 5 outputs of 8 * 4 products; 5 outputs of 2
+    assert count_macs(network, (4, 9, 10)) == 8 * 5 * 5 * 18 + 2 * 5 * 5 * 32 + 10
+    assert count_params(network) == (8 * 2 * 9 + 8) + 16 + (2 * 8 * 4 + 2) + (2 * 5 + 5)
+
+
+def test_counting_gives_the_same_on_a_real_network_as_before_it_is_made() -> None:
+    options = BuildOptions(variant="shufflenet_v2_x0_5", num_classes=10, in_channels=1, input_size=28)
+    network = build_model(options).eval()
+
+    assert measure(options) == (count_params(network), count_macs(network, (1, 28, 28)))
+
+
+def test_counting_leaves_torch_as_it_was() -> None:
+    measure(parse_model_name("squeezenet1_1"))
+
+    assert float(torch.nn.functional.relu(torch.tensor(-1.0))) == 0.0
+    assert float(torch.nn.init.ones_(torch.zeros(1))) == 1.0
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2_w0.35", "squeezenet1_1_w2", "shufflenet_v1_x1_0_g3", "mobilenet_v1"])
+def test_model_name_round_trips(name: str) -> None:
+    assert model_name(parse_model_name(name)) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("mobilnet_v2", "mobilenet_v2"), ("shufflenet_v2_x0.5", "shufflenet_v2_x0_5"), ("squeezenet", "squeezenet1_")],
+)
+def test_unknown_variant_names_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        parse_model_name(name)
+
+    assert caught.value.suggestion is not None
+    assert caught.value.suggestion.startswith(nearest)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mobilenet_v2_w0", "width 0.0"),
+        ("mobilenet_v2_w5", "width 5.0"),
+        ("shufflenet_v2_x0_5_w0.5", "no free width"),
+        ("efficientnet_lite0_w2", "no free width"),
+    ],
+)
+def test_width_that_makes_no_network_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_model_name(name)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"), [({"input_size": 16}, "input size 16"), ({"num_classes": 1}, "at least 2 classes")]
+)
+def test_size_that_makes_no_network_is_refused(sizes: dict[str, int], message: str) -> None:
+    options = with_sizes(parse_model_name("mobilenet_v2"), **sizes)
+
+    with pytest.raises(UsageError, match=message):
+        build_model(options)
+
+
+def test_narrow_network_has_channels_in_eights() -> None:
+    network = build_model(with_sizes(parse_model_name("mobilenet_v2_w0.35"), input_size=32, num_classes=10))
+
+    widths = {layer.out_channels for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)}
+    assert all(width % 8 == 0 for width in widths)
