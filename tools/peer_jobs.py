@@ -1,0 +1,184 @@
+"""The peers' side of the benchmarks: runs in an interpreter that has the peers, and does one job per line.
+
+    python tools/peer_jobs.py < jobs > answers      (started by peers.py, not by hand)
+
+A job is a JSON line `{"job": NAME, ...paths}`; the answer is a JSON line: `{"wall_s", "cpu_s"}`, measured here and with
+imports left out, or `{"missing": PACKAGE}`, or `{"error": TEXT}`. What libraries print goes to standard error. One
+process does all jobs, so only the first pays for imports, and contestants can take turns.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Job: TypeAlias = Mapping[str, str]
+Work: TypeAlias = Callable[[], object]
+
+SIGNATURE = "serving_default"
+
+
+def prepare_litert_torch(job: Job) -> Work:
+    """litert-torch: torch module to float TFLite."""
+    litert_torch = importlib.import_module("litert_torch")
+    module, sample = _module(job)
+    return lambda: litert_torch.convert(module, (sample,)).export(job["output"])
+
+
+def prepare_torch_onnx(job: Job) -> Work:
+    """PyTorch's own exporter: torch module to float ONNX."""
+    importlib.import_module("onnxscript")
+    torch = importlib.import_module("torch")
+    module, sample = _module(job)
+
+    def work() -> None:
+        torch.onnx.export(module, (sample,), job["output"], dynamo=True, external_data=False)
+
+    return work
+
+
+def prepare_ort_quantize(job: Job) -> Work:
+    """onnxruntime.quantization: float ONNX to int8 QDQ, symmetric weights per channel, asymmetric activations."""
+    quantization = importlib.import_module("onnxruntime.quantization")
+    preprocess = importlib.import_module("onnxruntime.quantization.shape_inference")
+    onnx = importlib.import_module("onnx")
+    pictures = np.load(job["calibration"])[: int(job.get("num_pictures", "1000000"))]
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self, name: str) -> None:
+            self.feeds: Iterator[dict[str, np.ndarray]] = ({name: row[np.newaxis]} for row in pictures)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.feeds, None)
+
+    def work() -> None:
+        prepared = job["output"] + ".float"
+        preprocess.quant_pre_process(job["input"], prepared, skip_symbolic_shape=True)
+        name = onnx.load(prepared).graph.input[0].name
+        quantization.quantize_static(
+            prepared,
+            job["output"],
+            Reader(name),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=getattr(quantization.CalibrationMethod, job["method"]),
+        )
+
+    return work
+
+
+def prepare_nncf(job: Job) -> Work:
+    """Quantize a float ONNX file with nncf, in its defaults."""
+    nncf = importlib.import_module("nncf")
+    onnx = importlib.import_module("onnx")
+    pictures = np.load(job["calibration"])
+
+    def work() -> None:
+        model = onnx.load(job["input"])
+        name = model.graph.input[0].name
+        feeds = nncf.Dataset([{name: row[np.newaxis]} for row in pictures])
+        onnx.save(nncf.quantize(model, feeds, subset_size=len(pictures)), job["output"])
+
+    return work
+
+
+def prepare_ai_edge_quantizer(job: Job) -> Work:
+    """ai-edge-quantizer: float TFLite to static int8."""
+    quantizer = importlib.import_module("ai_edge_quantizer.quantizer")
+    recipe = importlib.import_module("ai_edge_quantizer.recipe")
+    pictures = np.load(job["calibration"])
+    if pictures.shape[1] in {1, 3} and job.get("layout", "nhwc") == "nhwc":
+        pictures = np.ascontiguousarray(pictures.transpose(0, 2, 3, 1))
+    content, signature, tensor = with_signature(Path(job["input"]).read_bytes())
+
+    def work() -> None:
+        worker = quantizer.Quantizer(bytearray(content))
+        worker.load_quantization_recipe(recipe.static_wi8_ai8())
+        data = {signature: [{tensor: row[np.newaxis]} for row in pictures]}
+        result = worker.quantize(worker.calibrate(data))
+        Path(job["output"]).write_bytes(result.quantized_model)
+
+    return work
+
+
+PREPARE: Mapping[str, Callable[[Job], Work]] = {
+    "litert_torch": prepare_litert_torch,
+    "torch_onnx": prepare_torch_onnx,
+    "ort_quantize": prepare_ort_quantize,
+    "nncf": prepare_nncf,
+    "ai_edge_quantizer": prepare_ai_edge_quantizer,
+}
+
+
+def with_signature(content: bytes) -> tuple[bytes, str, str]:
+    """A TFLite file with a signature, the signature's name, and its input's: ai-edge-quantizer asks for one."""
+    schema = importlib.import_module("ai_edge_litert.schema_py_generated")
+    flatbuffers = importlib.import_module("flatbuffers")
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    if model.signatureDefs:
+        first = model.signatureDefs[0]
+        return content, first.signatureKey.decode(), first.inputs[0].name.decode()
+
+    def tensors(name: str, index: int) -> list[object]:
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = name, int(index)
+        return [entry]
+
+    graph = model.subgraphs[0]
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = SIGNATURE, 0
+    signature.inputs, signature.outputs = tensors("x", graph.inputs[0]), tensors("y", graph.outputs[0])
+    model.signatureDefs = [signature]
+    builder = flatbuffers.Builder(len(content) + 4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output()), SIGNATURE, "x"
+
+
+def _module(job: Job) -> tuple[Any, Any]:
+    """The torch module of a job with the weights that edgekit wrote, in eval mode, and a sample input."""
+    torch = importlib.import_module("torch")
+    safetensors = importlib.import_module("safetensors.torch")
+    zoo = importlib.import_module("edgekit.models.zoo")
+    architecture = importlib.import_module("edgekit.models.architecture")
+    msgspec = importlib.import_module("msgspec")
+    options = msgspec.json.decode(job["options"], type=architecture.BuildOptions)
+    module = zoo.build_model(options)
+    module.load_state_dict(safetensors.load_file(job["weights"]))
+    return module.eval(), torch.randn(1, options.in_channels, options.input_size, options.input_size)
+
+
+def do(job: Job) -> dict[str, float | str]:
+    """Do one job and say what it took."""
+    try:
+        work = PREPARE[job["job"]](job)
+    except ImportError as error:
+        return {"missing": error.name or str(error)}
+    cpu_before, wall_before = time.process_time(), time.perf_counter()
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001 - a peer's code: whatever it raises is its answer, and the next may work
+        return {"error": f"{type(error).__name__}: {error}"[:500]}
+    wall = time.perf_counter() - wall_before
+    return {"wall_s": wall, "cpu_s": time.process_time() - cpu_before}
+
+
+def main() -> None:
+    """Answer jobs until standard input ends."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries print to the descriptor too, not only through Python
+    for line in sys.stdin:
+        print(json.dumps(do(json.loads(line))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
