@@ -7,7 +7,14 @@ import torch
 
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.counting import measure
-from edgekit.models.zoo import ARCHITECTURES, build_model, find_architecture, model_name, parse_model_name, variant_names
+from edgekit.models.zoo import (
+    ARCHITECTURES,
+    build_model,
+    find_architecture,
+    model_name,
+    parse_model_name,
+    variant_names,
+)
 
 VARIANTS = variant_names()
 # One variant of each family runs for real at every size; the others differ in channel counts only.
