@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -18,6 +18,13 @@ else:
     import tomli as tomllib
 
 SectionT = TypeVar("SectionT", bound=msgspec.Struct)
+
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+_Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+_Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
+_NotNegative: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
+_Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_ShareBelowOne: TypeAlias = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,7 +45,7 @@ class ModelSection(_Section, frozen=True):
     name: str
     width: float | None = None
     input_size: int | None = None
-    dropout: float = 0.0
+    dropout: _ShareBelowOne = 0.0
     untrained: bool = False
 
 
@@ -47,11 +54,9 @@ class DataSection(_Section, frozen=True):
 
     Args:
         name: Dataset name or a folder of class folders.
-        num_workers: Decoding threads for folders that stream.
     """
 
     name: str
-    num_workers: int = 2
 
 
 class AugmentSection(_Section, frozen=True):
@@ -67,13 +72,13 @@ class AugmentSection(_Section, frozen=True):
         cutmix: Beta parameter of cutmix (Yun et al. 2019); 0 for none.
     """
 
-    crop_padding: int = 0
+    crop_padding: _Natural = 0
     flip: bool = False
-    erase: float = 0.0
-    rand_ops: int = 0
-    rand_magnitude: float = 0.3
-    mixup: float = 0.0
-    cutmix: float = 0.0
+    erase: _Share = 0.0
+    rand_ops: _Natural = 0
+    rand_magnitude: _Share = 0.3
+    mixup: _NotNegative = 0.0
+    cutmix: _NotNegative = 0.0
 
 
 class TrainSection(_Section, frozen=True):
@@ -96,19 +101,19 @@ class TrainSection(_Section, frozen=True):
         precision: "float32", or "bf16" where the device has it.
     """
 
-    epochs: int = 20
-    batch_size: int = 128
+    epochs: _Count = 20
+    batch_size: _Count = 128
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = 0.1
-    weight_decay: float = 5e-4
-    warmup_epochs: float = 1.0
-    label_smoothing: float = 0.0
-    ema_decay: float = 0.0
-    grad_clip: float = 0.0
+    learning_rate: _Positive = 0.1
+    weight_decay: _NotNegative = 5e-4
+    warmup_epochs: _NotNegative = 1.0
+    label_smoothing: _ShareBelowOne = 0.0
+    ema_decay: _ShareBelowOne = 0.0
+    grad_clip: _NotNegative = 0.0
     teacher: str | None = None
-    distill_weight: float = 0.5
-    distill_temperature: float = 4.0
-    seed: int = 0
+    distill_weight: _Share = 0.5
+    distill_temperature: _Positive = 4.0
+    seed: _Natural = 0
     precision: Literal["float32", "bf16"] = "float32"
 
 
@@ -127,11 +132,11 @@ class QuantizeSection(_Section, frozen=True):
     """
 
     scheme: str = "static_wi8_ai8"
-    num_calibration: Annotated[int, msgspec.Meta(ge=1)] = 256
+    num_calibration: _Count = 256
     ranges: Literal["minmax", "percentile", "mse"] = "mse"
     percentile: float = 99.99
     bias_correction: bool = True
-    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    seed: _Natural = 0
     float_io: bool = False
     reduce_range: bool = False
 
@@ -146,8 +151,8 @@ class VerifySection(_Section, frozen=True):
     """
 
     max_drop: float = 1.0
-    num_pictures: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    max_float_error: float = 1e-4
+    num_pictures: _Count | None = None
+    max_float_error: _NotNegative = 1e-4
 
 
 class Recipe(_Section, frozen=True):

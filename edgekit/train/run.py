@@ -11,7 +11,7 @@ import msgspec
 import torch
 from torch import nn
 
-from edgekit.core.errors import TrainingError
+from edgekit.core.errors import RecipeError, TrainingError
 from edgekit.core.history import EpochRow
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.recipe import Recipe, dump_recipe, load_recipe, override_recipe
@@ -138,6 +138,11 @@ def _make_plan(recipe: Recipe) -> _Plan:
         dropout=recipe.model.dropout,
     )
     check_options(options, find_architecture(options.variant))
+    if recipe.augment.crop_padding >= options.input_size:
+        raise RecipeError(
+            f"augment.crop_padding is {recipe.augment.crop_padding}, pictures have {options.input_size} pixels",
+            hint="pad by an eighth of the picture or so",
+        )
     return _Plan(recipe=recipe, options=options, splits=splits, maker=BatchMaker(spec, recipe.augment, choose_device()))
 
 

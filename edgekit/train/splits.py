@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 import msgspec
 import numpy as np
 
@@ -50,10 +53,12 @@ def open_splits(name_or_path: str) -> Splits:
     dataset = find_dataset(name_or_path)
     train = open_source(name_or_path, "train")
     check_trainable(train)
-    test = _open_labelled(dataset, train, "test")
-    validation = test
-    if name_or_path not in DATASETS.names:
-        validation = _open_labelled(dataset, train, "val") or test
+    if name_or_path in DATASETS.names:
+        test = open_source(name_or_path, "test")
+        return Splits(dataset=dataset, train=train, validation=test, test=test)
+    folder = dataset.find()
+    test = _open_part(folder, "test", train.name)
+    validation = _open_part(folder, "val", train.name) or test
     return Splits(dataset=dataset, train=train, validation=validation, test=test)
 
 
@@ -103,16 +108,12 @@ def fit_in_memory(source: Source, spec: PreprocessSpec) -> MemorySource | None:
     )
 
 
-def _open_labelled(dataset: Dataset, train: Source, split: str) -> Source | None:
-    """A split with labels; None when a folder has none (a catalogue dataset always does)."""
-    folder = dataset.find()
-    try:
-        if split == "val":
-            source = open_folder(folder, "val", name=train.name) if folder is not None else None
-        else:
-            source = dataset.read("test")
-    except DataError:
-        if dataset.name in DATASETS.names:
-            raise
+def _open_part(folder: Path | None, split: Literal["val", "test"], name: str) -> FolderSource | None:
+    """One part of the user's folder; None where it has no such part, or one without labels."""
+    if folder is None:
         return None
-    return source if source is not None and source.labels is not None else None
+    try:
+        source = open_folder(folder, split, name=name)
+    except DataError:
+        return None
+    return source if source.labels is not None else None
