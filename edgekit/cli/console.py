@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -62,20 +63,16 @@ def print_document(content: bytes) -> None:
         write_text(sys.stdout, text)
         return
     sys.stdout.flush()
-    try:
+    with _unread_is_fine(sys.stdout):
         buffer.write(text.encode())
         buffer.flush()
-    except BrokenPipeError:
-        _silence(sys.stdout)
 
 
 def write_text(stream: TextIO, text: str) -> None:
     """Write and flush; when the reader went away (`| head`), go on in silence: the exit code still tells the result."""
-    try:
+    with _unread_is_fine(stream):
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
-        _silence(stream)
 
 
 def model_file(path: Path) -> Path:
@@ -142,8 +139,9 @@ class Bars:
     def advance(self, amount: int = 1, status: str = "") -> None:
         """Move the bar and show the numbers of the moment."""
         if self._bar is not None and self._task is not None:
-            fields = {"status": status} if status else {}
-            self._bar.update(self._task, advance=amount, **fields)
+            self._bar.update(self._task, advance=amount)
+            if status:
+                self._bar.update(self._task, status=status)
 
     def end(self) -> None:
         """Stop drawing."""
@@ -173,6 +171,17 @@ def _render(stream: TextIO, renderable: RenderableType, style: str | None = None
     text = captured.get()
     # Tables come padded to their width, which is only of use to a terminal.
     return text if stream.isatty() else "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+
+
+@contextlib.contextmanager
+def _unread_is_fine(stream: TextIO) -> Generator[None, None, None]:
+    """Go on when the reader went away; other failures (a full disk) are raised once, and not again at exit."""
+    try:
+        yield
+    except OSError as error:
+        _silence(stream)
+        if not isinstance(error, BrokenPipeError):
+            raise
 
 
 def _silence(stream: TextIO) -> None:

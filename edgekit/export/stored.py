@@ -109,8 +109,9 @@ def _read_onnx(path: Path) -> StoredFile:
 
 def _read_tflite(path: Path) -> StoredFile:
     try:
-        model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-        subgraph = model.subgraphs[0]
+        # Any: the generated classes declare every field as possibly absent, and names as str though they are bytes
+        model: Any = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+        subgraph: Any = model.subgraphs[0]
     except (struct.error, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         # The generated reader trusts every offset: a damaged one surfaces anyhow.
         raise IntegrityError(f"{path} is no TFLite file: {error}", hint="make the run again") from error
