@@ -28,7 +28,7 @@ MAX_BYTES = 1_500_000
 
 def main() -> int:
     """Write the weights of one alias; exit code 1 when they are too large."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Turn a trained run into embedded weights.")
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("alias")
     arguments = parser.parse_args()

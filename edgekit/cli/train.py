@@ -22,6 +22,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/MODEL-DATA]")] = None,
     width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
     input_size: Annotated[int | None, typer.Option(help="Square input, in pixels.")] = None,
+    init: Annotated[str | None, typer.Option(help="Run folder, checkpoint or alias to start from.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Run folder, checkpoint or alias to distil from.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training pictures.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where this run folder stopped.")] = False,
@@ -35,6 +36,7 @@ def train(
     for key, value in (
         ("model.width", width),
         ("model.input_size", input_size),
+        ("train.init", init),
         ("train.teacher", teacher),
         ("train.epochs", epochs),
     ):

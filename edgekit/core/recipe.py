@@ -94,6 +94,8 @@ class TrainSection(_Section, frozen=True):
         label_smoothing: Share of the target spread over all classes.
         ema_decay: Exponential moving average of the weights; 0 for none.
         grad_clip: Largest gradient norm; 0 for none.
+        init: Run folder, checkpoint or alias whose weights training starts from; None for random ones. The classifier
+            starts anew when the classes are others.
         teacher: Run folder, checkpoint or alias to distil from; None for none.
         distill_weight: Share of the distillation loss (Hinton et al. 2015).
         distill_temperature: Softmax temperature of it.
@@ -110,6 +112,7 @@ class TrainSection(_Section, frozen=True):
     label_smoothing: _ShareBelowOne = 0.0
     ema_decay: _ShareBelowOne = 0.0
     grad_clip: _NotNegative = 0.0
+    init: str | None = None
     teacher: str | None = None
     distill_weight: _Share = 0.5
     distill_temperature: _Positive = 4.0

@@ -25,6 +25,7 @@ from edgekit.train.feed import BatchMaker, MemoryFeed
 from edgekit.train.logs import HISTORY_NAME, RunLog
 from edgekit.train.loop import Hooks, Trainer
 from edgekit.train.splits import Splits, fit_in_memory, make_spec, open_splits
+from edgekit.train.start import start_from
 from edgekit.train.stream import StreamFeed
 from edgekit.train.teacher import load_teacher
 from edgekit.train.validation import validate_on
@@ -90,7 +91,10 @@ def train(
     _open_run_dir(run_dir, recipe, resume=resume)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(recipe.train.seed)
-        module = build_model(plan.options).to(plan.maker.device, memory_format=torch.channels_last)
+        module = build_model(plan.options)
+        if recipe.train.init is not None:
+            start_from(module, plan.options, recipe.train.init)
+        module = module.to(plan.maker.device, memory_format=torch.channels_last)
         feed = _make_feed(plan)
         validate = None if plan.splits.validation is None else validate_on(plan.splits.validation, plan.maker)
 

@@ -1,0 +1,49 @@
+"""Where training starts: from trained weights instead of random ones (fine-tuning, transfer)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from edgekit.core.errors import CheckpointError
+from edgekit.models.architecture import BuildOptions
+from edgekit.models.weights import load_weights
+from edgekit.models.zoo import model_name
+
+HEAD = "classifier."
+
+
+def start_from(module: nn.Module, options: BuildOptions, name: str) -> tuple[str, ...]:
+    """Copy trained weights into a network of the same architecture.
+
+    The classifier keeps its random weights when the number of classes differs; anything else must fit. Another input
+    size is fine as long as it has the same stem (the tensors are the same).
+
+    Args:
+        module: The network to train; changed in place.
+        options: What it is.
+        name: Alias, run folder or checkpoint.
+
+    Returns:
+        Names of the tensors that stayed random; empty when all were copied.
+
+    Raises:
+        CheckpointError: Weights of another architecture, width or number of channels.
+        EdgekitError: As `load_weights`.
+    """
+    trained, card = load_weights(name)
+    own, other = module.state_dict(), trained.state_dict()
+    has_same_head = card.options.num_classes == options.num_classes
+
+    def is_copied(key: str) -> bool:
+        return has_same_head or not key.startswith(HEAD)
+
+    # in the network's own order, so that the first misfit is the one nearest to the input
+    keys = [key for key in (*own, *(key for key in other if key not in own)) if is_copied(key)]
+    misfits = [key for key in keys if key not in own or key not in other or own[key].shape != other[key].shape]
+    if misfits:
+        raise CheckpointError(
+            f"{name} is {model_name(card.options)}, whose {misfits[0]} does not fit {model_name(options)}",
+            hint="start from weights of the same architecture, width and number of channels",
+        )
+    module.load_state_dict({**own, **{key: other[key] for key in keys}})
+    return tuple(sorted(key for key in own if not is_copied(key)))

@@ -1,0 +1,62 @@
+"""Starting from trained weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgekit.core.errors import CheckpointError
+from edgekit.core.preprocessing import PreprocessSpec
+from edgekit.models.architecture import BuildOptions
+from edgekit.models.checkpoint import CheckpointCard, save_checkpoint
+from edgekit.models.zoo import build_model, with_sizes
+from edgekit.train.start import start_from
+
+OPTIONS = BuildOptions(variant="mobilenet_v1", width=0.25, num_classes=3, in_channels=1, input_size=28)
+SPEC = PreprocessSpec(input_size=(28, 28), num_channels=1, mean=(0.5,), std=(0.5,))
+
+
+@pytest.fixture
+def checkpoint_path(tmp_path: Path) -> Path:
+    torch.manual_seed(1)
+    path = tmp_path / "checkpoint.safetensors"
+    card = CheckpointCard(options=OPTIONS, labels=("a", "b", "c"), preprocess=SPEC, dataset="toy", num_epochs=1)
+    save_checkpoint(path, build_model(OPTIONS).state_dict(), card)
+    return path
+
+
+def test_start_from_copies_every_tensor_when_classes_are_the_same(checkpoint_path: Path) -> None:
+    torch.manual_seed(2)
+    module = build_model(OPTIONS)
+
+    left_random = start_from(module, OPTIONS, str(checkpoint_path))
+
+    torch.manual_seed(1)
+    expected = build_model(OPTIONS).state_dict()
+    assert left_random == ()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in module.state_dict().items())
+
+
+def test_start_from_leaves_the_classifier_random_when_classes_are_others(checkpoint_path: Path) -> None:
+    options = with_sizes(OPTIONS, num_classes=5)
+    module = build_model(options)
+    before = module.state_dict()["classifier.weight"].clone()
+
+    left_random = start_from(module, options, str(checkpoint_path))
+
+    torch.manual_seed(1)
+    expected = build_model(OPTIONS).state_dict()
+    after = module.state_dict()
+    assert left_random == ("classifier.bias", "classifier.weight")
+    assert torch.equal(after["classifier.weight"], before)
+    assert all(torch.equal(after[name], tensor) for name, tensor in expected.items() if "classifier" not in name)
+
+
+@pytest.mark.parametrize("sizes", [{"width": 0.5}, {"in_channels": 3}])
+def test_start_from_names_the_tensor_that_does_not_fit(checkpoint_path: Path, sizes: dict[str, float]) -> None:
+    options = with_sizes(OPTIONS, **sizes)
+
+    with pytest.raises(CheckpointError, match=r"features\.0\.0\.weight does not fit"):
+        start_from(build_model(options), options, str(checkpoint_path))
