@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from bench_accuracy import behind_figures, compare, main, score
+from bench_accuracy import Pictures, behind_figures, compare, main, score
+from edgekit.data.memory import MemorySource
 from peers import Peers
 
 
@@ -13,13 +14,20 @@ def one_hot(answers: list[int]) -> np.ndarray:
     return np.eye(3, dtype=np.float32)[answers]
 
 
+def pictures_of(labels: list[int]) -> Pictures:
+    """Two crops each of as many pictures as half the labels."""
+    pixels = np.zeros((len(labels), 4, 4, 1), np.uint8)
+    source = MemorySource(name="m", split="test", class_names=(), pictures=pixels, labels=None)
+    return Pictures(calibration=source, test=pixels, labels=np.array(labels), num_pictures=len(labels) // 2)
+
+
 def test_score_gives_shares_with_intervals_in_percent() -> None:
-    labels = np.array([0, 1, 2, 1])
+    pictures = pictures_of([0, 1, 2, 1])
     logits = {"float": one_hot([0, 1, 2, 2]), "ours_onnx": one_hot([0, 1, 1, 2])}
 
-    figures = score(logits, labels, "m")
+    figures = score(logits, pictures, "m")
 
-    assert figures["m_n"] == 4
+    assert (figures["m_n"], figures["m_views"]) == (2, 4)
     assert figures["m_float_top1_percent"] == 75.0
     assert figures["m_ours_onnx_top1_percent"] == 50.0
     assert figures["m_ours_onnx_agreement_percent"] == 75.0
