@@ -1,0 +1,96 @@
+"""The bars of verification: what passes, what does not, and which layer is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgekit.core.measurement import Accuracy, Agreement
+from edgekit.core.report import Check
+from edgekit.export.stored import StoredFile
+from edgekit.verify.checks import Findings, judge
+from edgekit.verify.integers import Difference
+
+
+def stored(*float_layers: str, num_weighted: int = 3) -> StoredFile:
+    return StoredFile(constants={}, activations={}, float_layers=float_layers, num_weighted=num_weighted)
+
+
+def accuracy(top1: float) -> Accuracy:
+    return Accuracy(top1=top1, top5=None, n=1000, ci95=(top1, top1))
+
+
+def agreement(top1: float = 1.0) -> Agreement:
+    return Agreement(top1=top1, max_abs_error=0.0, n=1000)
+
+
+def findings(**changes: Any) -> Findings:
+    values: dict[str, Any] = {
+        "float_error": 1e-6,
+        "accuracy": {"float": accuracy(0.9), "onnx": accuracy(0.9), "tflite": accuracy(0.9)},
+        "agreement": {"onnx": agreement(), "tflite": agreement()},
+        "stored": {"onnx": stored(), "tflite": stored()},
+        "difference": None,
+        "mean_steps": 0.1,
+        "max_steps": 2,
+        "divergent_layer": None,
+        "weakest_layer": "conv3",
+        "trained": True,
+    }
+    return Findings(**{**values, **changes})
+
+
+def missed(found: Findings, max_drop: float = 1.0) -> dict[str, str | None]:
+    checks: tuple[Check, ...] = judge(found, max_drop=max_drop, max_float_error=1e-4)
+    return {check.name: check.layer for check in checks if not check.passed}
+
+
+def test_good_files_meet_every_bar_and_name_no_layer() -> None:
+    checks = judge(findings(), max_drop=1.0, max_float_error=1e-4)
+
+    assert all(check.passed and check.layer is None for check in checks)
+    assert len(checks) == 7
+
+
+def test_float_bar_is_left_out_without_a_torch_model() -> None:
+    names = [check.name for check in judge(findings(float_error=None), max_drop=1.0, max_float_error=1e-4)]
+
+    assert "float ONNX equals torch" not in names
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "layer"),
+    [
+        ({"float_error": 2e-4}, "float ONNX equals torch", None),
+        ({"float_error": float("nan")}, "float ONNX equals torch", None),
+        ({"stored": {"tflite": stored("conv2", "conv3")}}, "TFLite is integer throughout", "conv2"),
+        ({"stored": {"onnx": stored(num_weighted=0)}}, "ONNX is integer throughout", None),
+        ({"difference": Difference(layer="a:0", what="x")}, "TFLite and ONNX hold the same integers", "a:0"),
+        ({"mean_steps": 1.01}, "TFLite and ONNX answer alike", "conv3"),
+    ],
+)
+def test_bar_is_missed_when(changes: dict[str, Any], name: str, layer: str | None) -> None:
+    assert missed(findings(**changes)) == {name: layer}
+
+
+@pytest.mark.parametrize(("top1", "passes"), [(0.89, True), (0.8899, False), (0.95, True)])
+def test_accuracy_may_drop_by_the_bar_and_no_more(top1: float, passes: bool) -> None:
+    table = {"float": accuracy(0.9), "onnx": accuracy(0.9), "tflite": accuracy(top1)}
+
+    assert missed(findings(accuracy=table), max_drop=1.0 + 1e-9) == (
+        {} if passes else {"TFLite keeps the accuracy": "conv3"}
+    )
+
+
+def test_lost_accuracy_names_the_first_divergent_layer_before_the_weakest() -> None:
+    table = {"float": accuracy(0.9), "onnx": accuracy(0.9), "tflite": accuracy(0.5)}
+
+    assert missed(findings(accuracy=table, divergent_layer="conv1")) == {"TFLite keeps the accuracy": "conv1"}
+
+
+@pytest.mark.parametrize(("trained", "top1", "passes"), [(True, 0.8, True), (True, 0.79, False), (False, 0.1, True)])
+def test_agreement_stands_in_for_accuracy_without_labels(trained: bool, top1: float, passes: bool) -> None:
+    found = findings(accuracy={}, trained=trained, agreement={"tflite": agreement(top1)})
+
+    assert missed(found) == ({} if passes else {"TFLite agrees with float": "conv3"})
