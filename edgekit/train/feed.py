@@ -49,7 +49,8 @@ class BatchMaker:
         # a permuted NHWC tensor *is* channels-last memory: no copy
         batch = pictures.permute(0, 3, 1, 2)
         if config.rand_ops:
-            batch = rand_augment(batch.float(), config, generator)
+            # Sampling gives plain NCHW memory, in which the network's first layers would run slower.
+            batch = rand_augment(batch.float(), config, generator).contiguous(memory_format=torch.channels_last)
         batch = self.normalize(batch)
         if config.erase:
             batch = erase(batch, config.erase, generator)
