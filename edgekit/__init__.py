@@ -11,7 +11,9 @@ Importing edgekit imports nothing heavy; torch, onnx and the rest load when a fu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekit.api import classify, compress, evaluate_file, export, train, verify
@@ -32,3 +34,25 @@ def __getattr__(name: str) -> object:
 
         return getattr(api, name)
     raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
+
+
+class _CallableModule(ModuleType):
+    """A sub-package that shares its name with a public function, and can be called as it."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> object:
+        """Call the public function of this name."""
+        from edgekit import api
+
+        return getattr(api, self.__name__.rpartition(".")[2])(*arguments, **options)
+
+
+class _Package(ModuleType):
+    """This package. Importing `edgekit.verify` binds that module here, over the function of the same name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in __all__ and isinstance(value, ModuleType):
+            value.__class__ = _CallableModule
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

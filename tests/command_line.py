@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from edgekit.cli.main import main
 
@@ -52,8 +52,8 @@ def assert_fails(outcome: Outcome, code: int, *words: str) -> None:
         assert word in outcome.err, f"{word!r} is not in {outcome.err!r}"
 
 
-def process(*arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+def process(*arguments: str | Path, stdout: int | IO[bytes], stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
     """Start a command in a process of its own."""
     command = [sys.executable, "-m", "edgekit.cli.main", *map(str, arguments)]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent), "NO_COLOR": "1"}
-    return subprocess.Popen(command, env=environ, **options)
+    return subprocess.Popen(command, env=environ, stdout=stdout, stderr=stderr)
