@@ -161,10 +161,10 @@ def _open_run_dir(run_dir: Path, recipe: Recipe, *, resume: bool) -> None:
                     f"cannot resume {run_dir}: [{section}] of its {RECIPE_NAME} is another than asked for",
                     hint="resume with the run folder's own recipe.toml, or train into a new folder",
                 )
+    write_text(recipe_path, dump_recipe(recipe))
     if not resume:
         for name in (STATE_NAME, HISTORY_NAME, CHECKPOINT_NAME):
             (run_dir / name).unlink(missing_ok=True)
-    write_text(recipe_path, dump_recipe(recipe))
 
 
 def _make_feed(plan: _Plan) -> MemoryFeed | StreamFeed:
