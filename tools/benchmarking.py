@@ -1,6 +1,6 @@
 """What the benchmarks in this folder share: fair timing, child processes, and the one JSON document.
 
-Rules (DESIGN 6): whoever is compared takes turns in one run (A B, B A, A B, ...), the median of the rounds counts, and
+Rules: whoever is compared takes turns in one run (A B, B A, A B, ...), the median of the rounds counts, and
 CPU time stands beside wall time, because on a shared machine only ratios and CPU time mean much.
 """
 

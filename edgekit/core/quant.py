@@ -25,7 +25,7 @@ class QuantParams(msgspec.Struct, frozen=True, kw_only=True):
         scale: float32, shape [1] (per_tensor) or [channels] (per_channel).
         zero_point: int32, same shape; all 0 when symmetric.
         axis: Channel axis of the tensor for per_channel, None for per_tensor.
-        num_bits: Grid bit-width: levels used, not storage (DESIGN 2.4).
+        num_bits: Grid bit-width: levels used, not storage.
         signed: Whether the integers are signed (int8 storage) or not.
     """
 

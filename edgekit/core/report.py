@@ -1,4 +1,4 @@
-"""The content of `report.json` (DESIGN 4.2), versioned. `report/` draws it; nothing in it is HTML."""
+"""The content of `report.json`, versioned. `report/` draws it; nothing in it is HTML."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
         op: Canonical operator; "DepthwiseConv" for depthwise.
         shape: Weight shape, OIHW.
         macs: Multiply-accumulates at batch 1.
-        grid_bits: Levels used (DESIGN 2.4).
+        grid_bits: Levels used.
         density: Share of non-zero integers.
         scale_granularity: "per_channel" or "per_tensor".
         bytes: Bytes of the stored integers (storage before coding).

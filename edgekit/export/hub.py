@@ -14,6 +14,7 @@ from torch import nn
 from edgekit.core.artifact import ModelCard
 from edgekit.core.errors import UsageError
 from edgekit.core.graph import Graph
+from edgekit.core.layout import FLOAT_ONNX
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.export.onnx_reader import read_onnx
 from edgekit.export.torch_graph import trace
@@ -23,7 +24,6 @@ from edgekit.runtime.preprocess import normalize
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-FLOAT_NAME = "float.onnx"
 """Float model in a run folder."""
 FOREIGN_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".pb", ".h5", ".keras", ".mlmodel", ".caffemodel", ".engine"})
 
@@ -91,8 +91,8 @@ def load_hub(request: HubRequest) -> HubModel:
         )
     if request.untrained:
         return _load_untrained(request)
-    if (path / FLOAT_NAME).is_file() and not (path / CHECKPOINT_NAME).is_file():
-        return _load_onnx(request, path / FLOAT_NAME)  # a run of compress holds its model as ONNX
+    if (path / FLOAT_ONNX).is_file() and not (path / CHECKPOINT_NAME).is_file():
+        return _load_onnx(request, path / FLOAT_ONNX)  # a run of compress holds its model as ONNX
     return _load_trained(request)
 
 

@@ -1,7 +1,7 @@
-"""Scheme ids: `<static|dynamic|weight_only>_w<i|fp><bits>_a<i|fp><bits>` (DESIGN 4.3).
+"""Scheme ids: `<static|dynamic|weight_only>_w<i|fp><bits>_a<i|fp><bits>`.
 
 The bits of a scheme are *grid* bits: levels used. Storage is int8 whatever the grid, and so is what the kernel
-multiplies (DESIGN 2.4).
+multiplies.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ _SCHEME = re.compile(
 
 
 class BitWidths(msgspec.Struct, frozen=True, kw_only=True):
-    """The three bit-widths that must not be mixed up (DESIGN 2.4).
+    """The three bit-widths that must not be mixed up.
 
     Args:
         grid: Grid bits used by the layers, ascending; empty without layers.

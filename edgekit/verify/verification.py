@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.core.graph import Graph
 from edgekit.core.measurement import Agreement
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.core.progress import Progress
@@ -26,36 +24,11 @@ from edgekit.verify.answers import Answers, Predictor, collect_answers, file_pre
 from edgekit.verify.checks import Findings, judge
 from edgekit.verify.integers import first_difference
 from edgekit.verify.layers import first_divergent, measure_sqnr
+from edgekit.verify.subject import Subject
 
 NUM_LAYER_PICTURES = 16
 NUM_TORCH_PICTURES = 64
 MAX_SHOWN = 24
-
-
-class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """What is verified.
-
-    Args:
-        graph: Float graph that `float_path` was written from.
-        spec: Picture to input.
-        class_names: In output order.
-        float_path: Float ONNX file.
-        onnx_path: Quantized ONNX file.
-        tflite_path: Quantized TFLite file.
-        torch_logits: Normalized float input [n, c, h, w] -> logits of the torch model; None without one.
-        trained: Whether the weights mean anything.
-        labels_fit: Whether the source's labels are the model's classes; otherwise pictures count as unlabelled.
-    """
-
-    graph: Graph
-    spec: PreprocessSpec
-    class_names: tuple[str, ...]
-    float_path: Path
-    onnx_path: Path
-    tflite_path: Path
-    torch_logits: Predictor | None
-    trained: bool
-    labels_fit: bool
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""What a run leaves open: which pictures, whether their labels fit, and names that hold from any folder."""
+"""What a user leaves open: which pictures, which labels, and names that hold from any folder."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from pathlib import Path
 import msgspec
 
 from edgekit.core.errors import DataError, UnknownNameError, UsageError
+from edgekit.core.layout import RECIPE
 from edgekit.core.recipe import DataSection, ModelSection, load_recipe
 from edgekit.data.aliases import read_aliases
 from edgekit.data.dataset import DATASETS, Source
 from edgekit.data.opening import find_dataset
 from edgekit.export.hub import HubModel, HubRequest
 from edgekit.models.weights import PACKAGE_VARIANT, embedded_names
-from edgekit.pipeline.layout import RECIPE
-from edgekit.verify.answers import check_classes
 
 EMBEDDED_DATASET = "fashion_mnist_mini"
 
@@ -51,18 +50,6 @@ def choose_data(model: ModelSection, data: str | None, hub: HubModel) -> str:
             f"{model.name} was trained on {trained_on!r}, which is not to be found here", hint=hint
         ) from error
     return trained_on
-
-
-def labels_fit(hub: HubModel, source: Source) -> bool:
-    """Whether the pictures' labels say what the model's answer should be; False without labels or training.
-
-    Raises:
-        DataError: The pictures' classes are not the model's.
-    """
-    if source.labels is None or not hub.trained:
-        return False
-    check_classes(source.name, source.class_names, hub.card.labels, hub.graph.shapes[hub.graph.output][-1])
-    return True
 
 
 def with_labels(hub: HubModel, source: Source) -> HubModel:

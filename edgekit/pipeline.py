@@ -1,8 +1,13 @@
-"""The main job: load, calibrate, quantize, lower twice, verify, measure, report."""
+"""The stages in order; the only place where they meet.
+
+    load (name, run, checkpoint, ONNX) -> hub graph -> calibrate -> quantize -> lower twice (ONNX QDQ, TFLite)
+      -> verify -> measure latency -> report
+
+`compress` is the main job. Every stage takes and gives frozen types; files are written into a run folder.
+"""
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,13 +16,22 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.core.artifact import Artifact, ModelCard
-from edgekit.core.environment import describe_environment
-from edgekit.core.errors import UsageError
+from edgekit.core.errors import CheckpointError, IntegrityError, MissingDependencyError, UnknownNameError, UsageError
+from edgekit.core.history import EpochRow
+from edgekit.core.layout import CURVES, FLOAT_ONNX, LABELS, MODEL_ONNX, MODEL_TFLITE, RECIPE
 from edgekit.core.measurement import Latency
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.quant import QuantizedGraph
-from edgekit.core.recipe import DataSection, ModelSection, QuantizeSection, Recipe, VerifySection, dump_recipe
-from edgekit.core.report import Report, ReportDataset, Sizes
+from edgekit.core.recipe import (
+    DataSection,
+    ModelSection,
+    QuantizeSection,
+    Recipe,
+    VerifySection,
+    dump_recipe,
+    load_recipe,
+)
+from edgekit.core.report import Report
 from edgekit.core.stages import StageClock
 from edgekit.core.storage import staged_folder, write_text
 from edgekit.data.dataset import Source
@@ -25,19 +39,19 @@ from edgekit.data.drawing import draw_order
 from edgekit.data.opening import open_source
 from edgekit.data.reading import UnreadableLog, iterate_batches
 from edgekit.export.activations import fitting_batch_size, float_activations
-from edgekit.export.hub import HubModel, load_hub
+from edgekit.export.choices import choose_data, hub_request, resolve_data, resolve_model, with_labels
+from edgekit.export.hub import HubModel, HubRequest, load_hub
 from edgekit.export.onnx_writer import write_onnx
 from edgekit.export.tflite import write_tflite
-from edgekit.pipeline.choices import choose_data, hub_request, resolve_data, resolve_model, with_labels
-from edgekit.pipeline.layout import FLOAT_ONNX, LABELS, MODEL_ONNX, MODEL_TFLITE, RECIPE
-from edgekit.pipeline.runs import make_subject
 from edgekit.quantize.calibration import Calibration, calibrate, observed_activations
-from edgekit.quantize.entropy import limit_bytes
 from edgekit.quantize.ptq import quantize_static
 from edgekit.quantize.schemes import parse_scheme, require_supported
+from edgekit.report.curves import draw_curves
 from edgekit.report.files import JSON_NAME, write_report
 from edgekit.runtime.benchmark import BenchmarkSettings, compare
-from edgekit.verify.layers import layer_rows
+from edgekit.train.run import TrainedRun, train
+from edgekit.verify.subject import make_subject
+from edgekit.verify.summary import RunFacts, summarize
 from edgekit.verify.verification import Verification, verify
 
 LATENCY_QUERIES = 200
@@ -155,11 +169,14 @@ def _make_run(
         verification = verify(make_subject(hub, folder, sources.test), sources.test, request.verify, progress)
     with clock.stage("latency"):
         latency = _measure_latency(artifacts, progress) if request.measure_latency else []
-    report = _assemble(request, hub, quantized, verification, sources.test)
-    report = msgspec.structs.replace(
-        report, sizes=_sizes(artifacts, quantized), latency=tuple(latency), stages=tuple(clock.rows)
+    facts = RunFacts(
+        artifacts=artifacts,
+        latency=tuple(latency),
+        stages=tuple(clock.rows),
+        seed=request.quantize.seed,
+        command=request.command,
     )
-    return verification, report, unreadable
+    return verification, summarize(hub, quantized, verification, sources.test, facts), unreadable
 
 
 def run_calibration(
@@ -221,16 +238,6 @@ def _resolved_recipe(request: CompressRequest, data_name: str) -> Recipe:
     )
 
 
-def _sizes(artifacts: dict[str, Artifact], quantized: QuantizedGraph) -> Sizes:
-    return Sizes(
-        float_bytes=artifacts[FLOAT_ONNX].size_bytes,
-        onnx_bytes=artifacts[MODEL_ONNX].size_bytes,
-        tflite_bytes=artifacts[MODEL_TFLITE].size_bytes,
-        ekz_bytes=None,
-        limit_bytes=limit_bytes(quantized),
-    )
-
-
 def _measure_latency(artifacts: dict[str, Artifact], progress: Progress) -> list[Latency]:
     """A short interleaved benchmark of the three files, one thread; `edgekit bench` measures longer."""
     settings = BenchmarkSettings(num_queries=LATENCY_QUERIES, max_seconds=10.0)
@@ -247,39 +254,62 @@ def _measure_latency(artifacts: dict[str, Artifact], progress: Progress) -> list
     return latency
 
 
-def _assemble(
-    request: CompressRequest,
-    hub: HubModel,
-    quantized: QuantizedGraph,
-    verification: Verification,
-    source: Source,
-) -> Report:
-    grid_bits = parse_scheme(quantized.scheme).weight_bits
-    return Report(
-        model=hub.card.model,
-        scheme=quantized.scheme,
-        trained=hub.trained,
-        num_params=hub.num_params,
-        macs=hub.graph.num_macs,
-        input_shape=hub.graph.shapes[hub.graph.input],
-        dataset=ReportDataset(
-            name=source.name,
-            split=source.split,
-            n=verification.num_pictures,
-            labelled=verification.accuracy.float is not None,
-            class_names=hub.card.labels,
-        ),
-        sizes=Sizes(float_bytes=0, onnx_bytes=0, tflite_bytes=0, ekz_bytes=None, limit_bytes=0),
-        accuracy=verification.accuracy,
-        agreement=verification.agreement,
-        checks=verification.checks,
-        latency=(),
-        layers=layer_rows(quantized.graph, verification.stored, verification.sqnr_db, grid_bits),
-        first_divergent_layer=verification.first_divergent_layer,
-        confusion=verification.confusion,
-        disagreements=verification.disagreements,
-        stages=(),
-        environment={**describe_environment(), "seed": str(request.quantize.seed)},
-        command=request.command,
-        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
-    )
+def verify_run(run_dir: Path, max_drop: float | None = None, progress: Progress | None = None) -> Verification:
+    """Verify the files of a run folder once more, by its own recipe.
+
+    The torch model is compared too when it can still be loaded; otherwise the float ONNX file stands for it.
+
+    Args:
+        run_dir: Folder that `compress` made.
+        max_drop: Another bar than the recipe's, in points; None for the recipe's.
+        progress: Shows how far it is.
+
+    Raises:
+        UsageError: No run folder, or files are missing in it.
+        EdgekitError: As the stages raise them.
+    """
+    missing = [name for name in (RECIPE, FLOAT_ONNX, MODEL_ONNX, MODEL_TFLITE) if not (run_dir / name).is_file()]
+    if missing:
+        raise UsageError(f"{run_dir} is no run folder: {', '.join(missing)} missing", hint="edgekit compress makes one")
+    recipe = load_recipe(run_dir / RECIPE)
+    hub = _reload(recipe.model, run_dir)
+    source = open_source(recipe.data.name, "test")
+    config = recipe.verify if max_drop is None else msgspec.structs.replace(recipe.verify, max_drop=max_drop)
+    return verify(make_subject(with_labels(hub, source), run_dir, source), source, config, progress or Silent())
+
+
+def _reload(model: ModelSection, run_dir: Path) -> HubModel:
+    """The float model of a run: with its torch model where that is still at hand, else the run's float ONNX file."""
+    stand_in = HubRequest(model=str(run_dir / FLOAT_ONNX))
+    if Path(model.name).suffix.lower() == ".onnx":  # the user's file may have changed since
+        return load_hub(stand_in)
+    try:
+        return load_hub(hub_request(model))
+    except (CheckpointError, IntegrityError, UsageError, MissingDependencyError):
+        return load_hub(stand_in)
+
+
+def export_float(model: ModelSection, path: Path) -> Artifact:
+    """Write a model as a float file, .onnx or .tflite by the path's extension.
+
+    Raises:
+        UnknownNameError: Another extension.
+    """
+    formats = {".onnx": write_onnx, ".tflite": write_tflite}
+    write = formats.get(path.suffix.lower())
+    if write is None:
+        raise UnknownNameError("format", path.suffix or path.name, formats)
+    hub = load_hub(hub_request(model))
+    return write(hub.graph, path, hub.card)
+
+
+def train_run(
+    recipe: Recipe, run_dir: Path, *, resume: bool = False, progress: Progress | None = None, command: str = ""
+) -> TrainedRun:
+    """Train by a recipe into a run folder, drawing the curves after every epoch. Errors as `train.run.train`."""
+
+    def draw(history: list[EpochRow], folder: Path) -> None:
+        draw_curves(history, folder / CURVES)
+
+    recipe = msgspec.structs.replace(recipe, data=resolve_data(recipe.data))
+    return train(recipe, run_dir, resume=resume, progress=progress or Silent(), command=command, on_epoch=draw)
