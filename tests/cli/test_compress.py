@@ -16,8 +16,8 @@ from onnx import numpy_helper
 
 from cli_network import QUICK, paint, write_network
 from command_line import Outcome, assert_fails, edgekit
+from edgekit import pipeline
 from edgekit.core.recipe import load_recipe
-from edgekit.pipeline import compression
 from edgekit.runtime.interpreter import load_interpreter
 
 FILES = {"float.onnx", "labels.txt", "model.onnx", "model.tflite", "recipe.toml", "report.html", "report.json"}
@@ -236,7 +236,7 @@ def test_interrupt_leaves_nothing_behind(
     def interrupt(*_arguments: object, **_options: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(compression, stage, interrupt)
+    monkeypatch.setattr(pipeline, stage, interrupt)
 
     outcome = edgekit("compress", network, "--data", colours, "--out", tmp_path / "runs" / "run", *QUICK)
 
@@ -249,7 +249,7 @@ def test_interrupt_leaves_the_run_before_as_it_was(
     run_copy: Path, network: Path, colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path.name: path.read_bytes() for path in run_copy.iterdir()}
-    monkeypatch.setattr(compression, "write_report", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(pipeline, "write_report", lambda *_: signal.raise_signal(signal.SIGINT))
 
     outcome = edgekit("compress", network, "--bits", "5", "--data", colours, "--out", run_copy, *QUICK)
 
@@ -281,7 +281,7 @@ def test_output_below_a_file_is_refused_before_the_work(
     network: Path, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("mine")
-    monkeypatch.setattr(compression, "calibrate", lambda *_: pytest.fail("worked for nothing"))
+    monkeypatch.setattr(pipeline, "calibrate", lambda *_: pytest.fail("worked for nothing"))
 
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
         assert_fails(edgekit("compress", network, "--data", colours, "--out", out, *QUICK), 3, str(out))

@@ -146,7 +146,14 @@ def test_train_then_compress_remembers_the_pictures(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
-    ["mobilenet_v1_w0.25", "mobilenet_v2_w0.35", "shufflenet_v1_g3_x0_5", "shufflenet_v2_x0_5", "squeezenet1_1"],
+    [
+        "mobilenet_v1_w0.25",
+        "mobilenet_v2_w0.35",
+        "shufflenet_v1_x0_5_g3",
+        "shufflenet_v2_x0_5",
+        "squeezenet1_1",
+        "efficientnet_lite0",
+    ],
 )
 def test_untrained_architectures_go_through_the_whole_pipeline(model: str, tmp_path: Path) -> None:
     few = ("--set", "verify.num_pictures=32", "--set", "quantize.num_calibration=16", "--no-bench")
