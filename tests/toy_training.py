@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.recipe import AugmentSection, TrainSection
+from edgekit.train.device import place
 from edgekit.train.feed import BatchMaker, MemoryFeed
 from edgekit.train.loop import Hooks, Trainer
 from edgekit.train.validation import validate_on
@@ -41,7 +42,7 @@ def make_trainer(
 ) -> Trainer:
     """Make a trainer of a TinyNet on toy pictures."""
     torch.manual_seed(config.seed)
-    module = TinyNet().to(memory_format=torch.channels_last)
+    module = place(TinyNet(), torch.device("cpu"))
     maker = BatchMaker(SPEC, augment or AugmentSection(), torch.device("cpu"))
     feed = MemoryFeed(toy_source(num_pictures, size=12), maker, config.batch_size, config.seed)
     validate = validate_on(toy_source(20, split="test", size=12, seed=9), maker)

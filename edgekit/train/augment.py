@@ -151,5 +151,7 @@ def mix(pictures: Tensor, labels: Tensor, config: AugmentSection, generator: tor
 
 def _draw_beta(alpha: float, generator: torch.Generator) -> float:
     """One sample of Beta(alpha, alpha), from two gammas: torch's Beta takes no generator."""
-    gammas = torch._standard_gamma(torch.full((2,), alpha), generator=generator)  # noqa: SLF001
+    gammas = torch._standard_gamma(  # noqa: SLF001 # pyright: ignore[reportPrivateImportUsage] - the only one with one
+        torch.full((2,), alpha), generator=generator
+    )
     return float(gammas[0] / gammas.sum().clamp(min=1e-12))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
+from torch import nn
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def choose_device() -> torch.device:
@@ -19,3 +24,8 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001 - no public form
     return False
+
+
+def place(module: ModuleT, device: torch.device) -> ModuleT:
+    """Move a module to a device, its convolutions' weights in channels-last memory, in which they run fastest."""
+    return module.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - not in torch's stubs

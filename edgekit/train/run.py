@@ -20,7 +20,7 @@ from edgekit.models.architecture import BuildOptions
 from edgekit.models.checkpoint import CheckpointCard, read_card, save_checkpoint
 from edgekit.models.weights import CHECKPOINT_NAME, resolve_options
 from edgekit.models.zoo import build_model, check_options, find_architecture, with_sizes
-from edgekit.train.device import choose_device
+from edgekit.train.device import choose_device, place
 from edgekit.train.feed import BatchMaker, MemoryFeed
 from edgekit.train.logs import HISTORY_NAME, RunLog
 from edgekit.train.loop import Hooks, Trainer
@@ -94,7 +94,7 @@ def train(
         module = build_model(plan.options)
         if recipe.train.init is not None:
             start_from(module, plan.options, recipe.train.init)
-        module = module.to(plan.maker.device, memory_format=torch.channels_last)
+        module = place(module, plan.maker.device)
         feed = _make_feed(plan)
         validate = None if plan.splits.validation is None else validate_on(plan.splits.validation, plan.maker)
 
@@ -179,8 +179,7 @@ def _find_teacher(plan: _Plan) -> nn.Module | None:
     name = plan.recipe.train.teacher
     if name is None:
         return None
-    teacher = load_teacher(name, plan.splits.train.class_names, plan.maker.spec)
-    return teacher.to(plan.maker.device, memory_format=torch.channels_last)
+    return place(load_teacher(name, plan.splits.train.class_names, plan.maker.spec), plan.maker.device)
 
 
 def _make_card(plan: _Plan, module: nn.Module, history: list[EpochRow], command: str) -> CheckpointCard:

@@ -44,7 +44,8 @@ class WeightAverage:
         """Move the average towards the module's present state; `step` counts from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         shadows, live = zip(*self._floats, strict=True)
-        torch._foreach_lerp_(shadows, live, 1 - decay)
+        # Fused: a loop over the tensors costs a tenth of a small network's step.
+        torch._foreach_lerp_(shadows, live, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         for shadow, counter in self._counters:
             shadow.copy_(counter)
 

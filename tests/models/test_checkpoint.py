@@ -14,6 +14,7 @@ from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.checkpoint import CheckpointCard, load_checkpoint, load_into, read_card, save_checkpoint
 from edgekit.models.zoo import build_model
+from edgekit.train.device import place
 
 OPTIONS = BuildOptions(variant="mobilenet_v1", width=0.125, num_classes=3, in_channels=1, input_size=28)
 CARD = CheckpointCard(
@@ -52,7 +53,7 @@ def test_checkpoint_gives_back_weights_and_card(checkpoint: Path) -> None:
 
 def test_channels_last_weights_are_saved_as_they_are(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    module = build_model(OPTIONS).to(memory_format=torch.channels_last)
+    module = place(build_model(OPTIONS), torch.device("cpu"))
     save_checkpoint(tmp_path / "c.safetensors", module.state_dict(), CARD)
 
     loaded = load_checkpoint(tmp_path / "c.safetensors")[0].state_dict()
