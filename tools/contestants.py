@@ -17,6 +17,7 @@ from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.data.source import Batch
 from edgekit.export.activations import float_activations
 from edgekit.export.torch_graph import trace
+from edgekit.export.unshuffle import unshuffle
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.zoo import build_model
 from edgekit.quantize.calibration import Calibration, calibrate, observed_activations
@@ -59,7 +60,7 @@ class Contestant(msgspec.Struct, frozen=True, kw_only=True):
     def trace(self) -> Graph:
         """The hub graph."""
         size = self.options.input_size
-        return trace(self.module, (self.options.in_channels, size, size), name=self.card.model)
+        return unshuffle(trace(self.module, (self.options.in_channels, size, size), name=self.card.model))
 
 
 def random_contestant(options: BuildOptions, folder: Path, *, seed: int = 0) -> Contestant:

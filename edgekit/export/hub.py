@@ -18,6 +18,7 @@ from edgekit.core.layout import FLOAT_ONNX
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.export.onnx_reader import read_onnx
 from edgekit.export.torch_graph import trace
+from edgekit.export.unshuffle import unshuffle
 from edgekit.models.weights import CHECKPOINT_NAME, load_weights, resolve_options
 from edgekit.models.zoo import build_model, model_name, with_sizes
 from edgekit.runtime.preprocess import normalize
@@ -104,6 +105,7 @@ def _load_onnx(request: HubRequest, path: Path) -> HubModel:
                 hint=f"leave --{what} out, or name an architecture of `edgekit zoo`",
             )
     graph, card = read_onnx(path, input_size=request.input_size)
+    graph = unshuffle(graph)
     _, channels, height, width = graph.shapes[graph.input]
     spec = card.preprocess if card else request.fallback_spec
     spec = spec or PreprocessSpec(
@@ -167,7 +169,7 @@ def _settle_batch_norm(module: nn.Module, size: int) -> None:
 def _from_torch(
     module: nn.Module, labels: tuple[str, ...], spec: PreprocessSpec, name: str, *, dataset: str | None
 ) -> HubModel:
-    graph = trace(module, (spec.num_channels, *spec.input_size), name=name)
+    graph = unshuffle(trace(module, (spec.num_channels, *spec.input_size), name=name))
 
     @torch.inference_mode()
     def torch_logits(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -17,14 +17,32 @@ from edgekit.export.tflite_lowering import (
 )
 from edgekit.export.tflite_versions import Op, high_rank_version
 
+MAX_CONCATENATED = 4
+"""Inputs of one CONCATENATION that XNNPACK takes in every version (5 in recent ones)."""
+
 
 def lower_concat(lowering: Lowering, node: Node) -> None:
-    """CONCATENATION."""
+    """CONCATENATION; of many inputs in steps, the smallest neighbours first, so that XNNPACK takes every step."""
     lowering.require_same_grid(node, [*node.inputs, node.output])
     values = [lowering.plain(name) for name in node.inputs]
     axis = stored_axis(node.int("axis"), len(values[0].dims))
-    options = schema.ConcatenationOptionsT(axis=axis)
-    lowering.emit(Op.CONCATENATION, [value.index for value in values], [lowering.map_result(node.output)], options)
+    step = 0
+    while len(values) > MAX_CONCATENATED:
+        count = min(MAX_CONCATENATED, len(values) - MAX_CONCATENATED + 1)
+        sizes = [sum(value.dims[axis] for value in values[i : i + count]) for i in range(len(values) - count + 1)]
+        start = sizes.index(min(sizes))
+        dims = list(values[0].dims)
+        dims[axis] = sizes[start]
+        joined = lowering.declare(f"{node.name}/joined{step}", dims, values[0].params)
+        _concatenate(lowering, values[start : start + count], joined, axis)
+        values[start : start + count] = [joined]
+        step += 1
+    _concatenate(lowering, values, lowering.map_result(node.output), axis)
+
+
+def _concatenate(lowering: Lowering, values: list[Value], result: Value, axis: int) -> None:
+    indices = [value.index for value in values]
+    lowering.emit(Op.CONCATENATION, indices, [result], schema.ConcatenationOptionsT(axis=axis))
 
 
 def lower_split(lowering: Lowering, node: Node) -> None:
@@ -88,8 +106,7 @@ def _stack_rows(lowering: Lowering, node: Node, names: tuple[str, ...]) -> Value
     values = [lowering.plain(name) for name in names]
     batch, height, width, channels = values[0].dims
     stacked = lowering.declare(f"{node.name}/stacked", (batch, len(values) * height, width, channels), values[0].params)
-    options = schema.ConcatenationOptionsT(axis=1)
-    lowering.emit(Op.CONCATENATION, [value.index for value in values], [stacked], options)
+    _concatenate(lowering, values, stacked, 1)
     return stacked
 
 

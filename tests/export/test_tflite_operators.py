@@ -281,3 +281,16 @@ def test_five_dimensional_transpose_says_so_in_its_version() -> None:
     codes = parse(build_tflite(GRAPHS["reshape_shuffle"], CARD)).operatorCodes or []
 
     assert {code.builtinCode: code.version for code in codes}[Op.TRANSPOSE] == 4
+
+
+@pytest.mark.parametrize("num_inputs", [5, 8, 9])
+def test_concat_of_many_is_joined_in_steps_that_are_delegated(num_inputs: int) -> None:
+    net = GraphBuilder((1, 9, 4, 4))
+    net.concat([net.slice("input", start, start + 1 + start % 2) for start in range(num_inputs - 1)] + ["input"])
+    graph = net.build()
+    content = build_tflite(graph, CARD)
+
+    check_float(graph)
+    check_int8(graph)
+    assert is_wholly_delegated(content)
+    assert operators(content)["CONCATENATION"] == (2 if num_inputs < 8 else 3)
