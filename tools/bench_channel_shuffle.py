@@ -91,14 +91,16 @@ class Chain:
         """RESHAPE."""
         return self.add(CODES.RESHAPE, [x, self.index(dims)], dims, schema.ReshapeOptionsT(newShape=list(dims)), 1)
 
-    def swap(self, x: int, dims: Sequence[int], perm: Sequence[int]) -> int:
-        """RESHAPE to dims, TRANSPOSE, RESHAPE to the map."""
+    def transpose(self, x: int, dims: Sequence[int], perm: Sequence[int]) -> int:
+        """RESHAPE to dims, TRANSPOSE."""
         grouped = self.reshape(x, dims)
         version = 4 if len(dims) > 4 else 0
-        swapped_dims = [dims[axis] for axis in perm]
-        options = schema.TransposeOptionsT()
-        swapped = self.add(CODES.TRANSPOSE, [grouped, self.index(perm)], swapped_dims, options, version)
-        return self.reshape(swapped, self.map_dims)
+        swapped = [dims[axis] for axis in perm]
+        return self.add(CODES.TRANSPOSE, [grouped, self.index(perm)], swapped, schema.TransposeOptionsT(), version)
+
+    def swap(self, x: int, dims: Sequence[int], perm: Sequence[int]) -> int:
+        """RESHAPE to dims, TRANSPOSE, RESHAPE to the map."""
+        return self.reshape(self.transpose(x, dims, perm), self.map_dims)
 
     def split(self, x: int) -> list[int]:
         """SPLIT into groups."""
@@ -125,6 +127,13 @@ def transpose_4d(chain: Chain, x: int) -> int:
 def transpose_3d(chain: Chain, x: int) -> int:
     """[H * W, g, n]."""
     return chain.swap(x, (chain.height * chain.width, chain.groups, chain.per_group), (0, 2, 1))
+
+
+def transpose_twice(chain: Chain, x: int) -> int:
+    """To channel-major order, channels already shuffled, and back: two TRANSPOSE, but of wide matrices."""
+    positions = chain.height * chain.width
+    planes = chain.transpose(x, (1, positions, chain.groups, chain.per_group), (0, 3, 2, 1))
+    return chain.swap(planes, (1, chain.channels, positions), (0, 2, 1))
 
 
 def gather(chain: Chain, x: int) -> int:
@@ -175,10 +184,19 @@ def joined_rows(chain: Chain, parts: Sequence[int]) -> int:
     return chain.swap(stacked, (1, chain.groups, wide), (0, 2, 1))
 
 
+def joined_rows_twice(chain: Chain, parts: Sequence[int]) -> int:
+    """CONCATENATION of rows, then as `transpose_twice`."""
+    positions = chain.height * chain.width
+    stacked = chain.concat(parts, (1, chain.groups * chain.height, chain.width, chain.per_group), 1)
+    planes = chain.transpose(stacked, (1, chain.groups, positions, chain.per_group), (0, 3, 1, 2))
+    return chain.swap(planes, (1, chain.channels, positions), (0, 2, 1))
+
+
 ALONE: Mapping[str, Callable[[Chain, int], int]] = {
     "transpose_4d": transpose_4d,
     "transpose_5d": transpose_5d,
     "transpose_3d": transpose_3d,
+    "transpose_twice": transpose_twice,
     "gather": gather,
     "permuting_conv": permuting_conv,
     "split_concat": split_concat,
@@ -187,6 +205,7 @@ ALONE: Mapping[str, Callable[[Chain, int], int]] = {
 JOINED: Mapping[str, Callable[[Chain, Sequence[int]], int]] = {
     "joined_transpose_4d": joined_transpose_4d,
     "joined_rows": joined_rows,
+    "joined_rows_twice": joined_rows_twice,
     "joined_none": joined_none,
 }
 
