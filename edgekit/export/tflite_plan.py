@@ -125,9 +125,16 @@ def _fuse_pair(node: Node, reader: Node, grids: Mapping[str, QuantParams] | None
     if grids is not None and node.output in grids:
         return None
     activation = ACTIVATION_RANGES.get(limits)
-    if activation is None and grids is not None and reader.output in grids:
-        activation = ActivationFunctionType.NONE if grid_implies(grids[reader.output], limits) else None
+    grid = grids.get(reader.output) if grids is not None else None
+    if grid is not None and (activation is None or _overflows(grid, limits)):
+        activation = ActivationFunctionType.NONE if grid_implies(grid, limits) else activation
     return None if activation is None else Fusion(output=reader.output, activation=activation)
+
+
+def _overflows(params: QuantParams, limits: tuple[float, float]) -> bool:
+    """Whether a limit is no int32 in steps of the grid: kernels refuse that, as in a net whose values all but vanish."""
+    steps = max(abs(limit) for limit in limits if math.isfinite(limit)) / float(params.scale[0])
+    return steps > np.iinfo(np.int32).max // 2
 
 
 def real_range(params: QuantParams) -> tuple[float, float]:

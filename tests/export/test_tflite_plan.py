@@ -64,6 +64,18 @@ def test_clip_without_a_tflite_name_is_fused_when_the_grid_reaches_no_further() 
     assert plan_fusions(net.build(), None).fusions == {}
 
 
+def test_limit_beyond_int32_steps_is_left_to_the_grid() -> None:
+    net = GraphBuilder((1, 3, 8, 8))
+    conv = net.conv("input", 3)
+    relu6 = net.relu6(conv)
+
+    tiny = plan_fusions(net.build(), {relu6: grid(1e-10, -128)})
+    usual = plan_fusions(net.build(), {relu6: grid(0.01, -128)})
+
+    assert tiny.fusions[conv].activation == ActivationFunctionType.NONE
+    assert usual.fusions[conv].activation == ActivationFunctionType.RELU6
+
+
 def test_concat_is_stacked_when_the_shuffle_after_it_interleaves_its_parts() -> None:
     net = GraphBuilder((1, 4, 8, 8))
     concat = net.concat(["input", net.conv("input", 4, 1)])
