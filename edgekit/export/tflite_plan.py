@@ -132,9 +132,9 @@ def _fuse_pair(node: Node, reader: Node, grids: Mapping[str, QuantParams] | None
 
 
 def _overflows(params: QuantParams, limits: tuple[float, float]) -> bool:
-    """Whether a limit is no int32 in steps of the grid: kernels refuse that, as in a net whose values all but vanish."""
-    steps = max(abs(limit) for limit in limits if math.isfinite(limit)) / float(params.scale[0])
-    return steps > np.iinfo(np.int32).max // 2
+    """Whether a limit in steps of the grid is no int32, as in a net whose values all but vanish; kernels refuse it."""
+    largest = max((abs(limit) for limit in limits if math.isfinite(limit)), default=0.0)
+    return largest / float(params.scale[0]) > np.iinfo(np.int32).max // 2
 
 
 def real_range(params: QuantParams) -> tuple[float, float]:
