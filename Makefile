@@ -4,6 +4,9 @@ VENV ?= .venv
 # Extra words for pytest: make fast PYTEST_ARGS="tests/core -x"
 PYTEST_ARGS ?=
 
+# Test processes of make test.
+JOBS ?= 2
+
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.edgekit-stamp
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -31,7 +34,7 @@ demo: env ## Compress the built-in MobileNet to 8 bits, classify real pictures w
 	@echo "The report is at $(CURDIR)/$(DEMO_RUN)/report.html"
 
 test: lint ## Everything that CI runs: lint, all tests but those that need a board or measure.
-	$(PYTEST) -m "not board and not bench"
+	$(PYTEST) -n $(JOBS) --dist worksteal -m "not board and not bench"
 
 # No cache for lint-imports: it has been seen to miss an import that a changed file had gained.
 lint: env ## Linter, formatter, types, layers, sizes.

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Before torch is imported: networks of tests are tiny, and two threads that wait for each other on a busy machine cost
+# minutes. The processes of pytest-xdist use the cores instead.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # The same examples in every run, and no deadline: machines are shared and noisy.
