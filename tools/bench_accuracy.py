@@ -186,8 +186,8 @@ def behind_figures(figures: Mapping[str, Figure], prefix: str, peers: Sequence[s
         best = max((float(value) for value in values if isinstance(value, (int, float))), default=None)
         for name in OURS:
             own = figures.get(f"{prefix}_{name}_{measure}_percent")
-            known = best is not None and isinstance(own, (int, float))
-            found[f"{prefix}_{name}_{measure}_behind_points"] = round(best - float(own), 3) if known else None
+            behind = None if best is None or not isinstance(own, (int, float)) else round(best - own, 3)
+            found[f"{prefix}_{name}_{measure}_behind_points"] = behind
     return found
 
 
