@@ -52,7 +52,9 @@ def assert_fails(outcome: Outcome, code: int, *words: str) -> None:
         assert word in outcome.err, f"{word!r} is not in {outcome.err!r}"
 
 
-def process(*arguments: str | Path, stdout: int | IO[bytes], stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+def start_process(
+    *arguments: str | Path, stdout: int | IO[bytes], stderr: int = subprocess.PIPE
+) -> subprocess.Popen[bytes]:
     """Start a command in a process of its own."""
     command = [sys.executable, "-m", "edgekit.cli.main", *map(str, arguments)]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent), "NO_COLOR": "1"}

@@ -86,14 +86,15 @@ def activations_of(graph: Graph, card: ModelCard, inputs: Iterator[Floats]) -> I
     session = session_of(with_all_outputs(build_onnx(graph, card), observed_activations(graph)).SerializeToString())
     names = [output.name for output in session.get_outputs()]
     for x in inputs:
-        yield {graph.input: x, **dict(zip(names, session.run(None, {graph.input: x}), strict=True))}
+        outputs = [np.asarray(output, np.float32) for output in session.run(None, {graph.input: x})]
+        yield {graph.input: x, **dict(zip(names, outputs, strict=True))}
 
 
 def logits_of(model: Graph | QuantizedGraph, card: ModelCard, views: list[Floats]) -> Floats:
     """Answers of the exported file."""
     session = session_of(build_onnx(model, card).SerializeToString())
     name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: x})[0] for x in views])
+    return np.concatenate([np.asarray(session.run(None, {name: x})[0], np.float32) for x in views])
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import pytest
 
-from command_line import assert_fails, edgekit, process
+from command_line import assert_fails, edgekit, start_process
 from edgekit.cli.failures import DEFECT, INTERRUPTED
 from edgekit.cli.main import app, take_global_switches
 from edgekit.core.errors import BarNotMetError, DataError, OutputError
@@ -160,7 +160,7 @@ def test_closed_pipe_is_no_failure() -> None:
     read, write = os.pipe()
     os.close(read)
     try:
-        child = process("doctor", stdout=write, stderr=subprocess.PIPE)
+        child = start_process("doctor", stdout=write, stderr=subprocess.PIPE)
         _, err = child.communicate()
     finally:
         os.close(write)
@@ -171,7 +171,7 @@ def test_closed_pipe_is_no_failure() -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_full_disk_behind_stdout_is_exit_code_3() -> None:
     with Path("/dev/full").open("wb") as full:
-        child = process("doctor", "--json", stdout=full, stderr=subprocess.PIPE)
+        child = start_process("doctor", "--json", stdout=full, stderr=subprocess.PIPE)
         _, err = child.communicate()
 
     assert child.returncode == 3
@@ -190,7 +190,7 @@ def test_closed_stdout_is_no_failure() -> None:
 def test_narrow_encodings_escape_what_they_lack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     monkeypatch.setenv("EDGEKIT_DATA", "/data/Größe")
-    child = process("doctor", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child = start_process("doctor", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out, err = child.communicate()
 
     assert (child.returncode, err) == (0, b"")
