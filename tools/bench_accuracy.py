@@ -229,8 +229,10 @@ def main(words: Sequence[str] | None = None) -> None:
         for name in names:
             note(name)
             figures |= compare(name, peers, max_pictures)
-    behind = [value for key, value in figures.items() if key.endswith("_behind_points")]
-    figures["worst_behind_points"] = max((float(v) for v in behind if isinstance(v, (int, float))), default=None)
+    for measure in ("top1", "agreement"):
+        behind = [value for key, value in figures.items() if key.endswith(f"_{measure}_behind_points")]
+        numbers = [value for value in behind if isinstance(value, (int, float))]
+        figures[f"worst_{measure}_behind_points"] = max(numbers, default=None)
     print_document(figures)
 
 
