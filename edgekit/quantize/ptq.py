@@ -1,7 +1,8 @@
 """Static post-training quantization: a float graph and its calibration become integers, scales and zero-points.
 
-The order: plan (which activations get a grid, `plan`), choose activation grids (`ranges`), choose weight grids and
-guard the biases (`weights`), round the weights (a replaceable step), correct the biases (`bias`), round them.
+The order: plan (which activations get a grid, `plan`), choose weight grids (`weights`) and activation grids (`ranges`),
+keep both within what kernels compute (`limits`, `weights.guard_bias`), round the weights (a replaceable step), correct
+the biases (`bias`), round them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from edgekit.quantize import weights
 from edgekit.quantize.bias import mean_shift
 from edgekit.quantize.calibration import Calibration
 from edgekit.quantize.histogram import merge
+from edgekit.quantize.limits import widen_tiny_grids
 from edgekit.quantize.plan import Layer, QuantizationPlan, plan_quantization
 from edgekit.quantize.ranges import choose_grid
 from edgekit.quantize.schemes import Scheme, parse_scheme, require_supported
@@ -68,15 +70,18 @@ def quantize_static(
     require_supported(scheme)
     graph = unshare_constants(graph)
     plan = plan_quantization(graph)
-    grids = choose_activation_grids(plan, calibration, config)
-    constants: dict[str, QuantTensor] = {
-        name: weights.quantize_operand(_real(graph, name), name=name) for name in plan.constants
-    }
-    biases: dict[str, npt.NDArray[np.float64]] = {}
+    constants = {name: weights.quantize_operand(_real(graph, name), name=name) for name in plan.constants}
+    constant_grids = {name: tensor.params for name, tensor in constants.items()}
     num_bits = effective_weight_bits(scheme, config)
     for layer in plan.layers:
         weight = _real(graph, layer.weight)
-        grid = _layer_grid(graph, layer, grids, num_bits)
+        constant_grids[layer.weight] = weights.choose_weight_grid(weight, num_bits, "max", name=layer.weight)
+    grids = choose_activation_grids(plan, calibration, config)
+    grids = widen_tiny_grids(graph, plan, grids, constant_grids)
+    biases: dict[str, npt.NDArray[np.float64]] = {}
+    for layer in plan.layers:
+        weight = _real(graph, layer.weight)
+        grid = _guarded_grid(graph, layer, grids, constant_grids[layer.weight])
         values = rounding(layer, weight, grid)
         constants[layer.weight] = QuantTensor(values=values, params=grid)
         bias = _real(graph, layer.bias) if layer.bias else np.zeros(weight.shape[0])
@@ -164,9 +169,7 @@ def replace_biases(graph: Graph, biases: Mapping[str, npt.NDArray[np.float64]]) 
     return graph.replace(nodes=nodes, constants=constants), names
 
 
-def _layer_grid(graph: Graph, layer: Layer, grids: Mapping[str, QuantParams], num_bits: int) -> QuantParams:
-    weight = _real(graph, layer.weight)
-    grid = weights.choose_weight_grid(weight, num_bits, "max", name=layer.weight)
+def _guarded_grid(graph: Graph, layer: Layer, grids: Mapping[str, QuantParams], grid: QuantParams) -> QuantParams:
     bias = _real(graph, layer.bias) if layer.bias else None
     if bias is not None:
         weights.require_finite(bias, str(layer.bias))

@@ -13,15 +13,10 @@ import numpy.typing as npt
 
 from edgekit.core.errors import QuantizationError
 from edgekit.core.quant import QuantParams, QuantTensor
+from edgekit.quantize.limits import MAX_BIAS, SMALLEST_MULTIPLIER
 from edgekit.quantize.ranges import SMALLEST_SCALE, grid_of_range
 
 WeightMethod: TypeAlias = Literal["max", "mse"]
-
-MAX_BIAS = 1 << 30
-"""Largest bias in units of its grid: half of int32, the other half is head-room for the products that add to it."""
-
-SMALLEST_MULTIPLIER = 2.0**-30
-"""Smallest `input scale * weight scale / output scale`: XNNPACK refuses a layer below 2**-32, TFLite rounds it to 0."""
 
 _SHARES = np.linspace(1.0, 0.3, 57)
 """Shares of a channel's maximum that the MSE search tries as the end of its grid."""

@@ -9,9 +9,8 @@ from hypothesis.extra import numpy as hnp
 
 from edgekit.core.errors import QuantizationError
 from edgekit.core.quant import QuantParams
+from edgekit.quantize.limits import MAX_BIAS, SMALLEST_MULTIPLIER
 from edgekit.quantize.weights import (
-    MAX_BIAS,
-    SMALLEST_MULTIPLIER,
     WeightMethod,
     choose_weight_grid,
     guard_bias,
