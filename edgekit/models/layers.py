@@ -69,8 +69,13 @@ class ChannelShuffle(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[n, groups * c, h, w] -> the same shape, channels interleaved."""
         n, channels, height, width = x.shape
-        grouped = x.view(n, self.groups, channels // self.groups, height, width)
-        return grouped.transpose(1, 2).reshape(n, channels, height, width)
+        size = channels // self.groups
+        if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+            grouped = x.reshape(n, self.groups, size, height, width)
+            return grouped.transpose(1, 2).reshape(n, channels, height, width)
+        # The plain spelling would leave channels-last memory, and the layers around would convert there and back.
+        grouped = x.permute(0, 2, 3, 1).view(n, height, width, self.groups, size)
+        return grouped.transpose(3, 4).reshape(n, height, width, channels).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
         """Shown by `print(model)`."""

@@ -20,6 +20,7 @@ from edgekit.train.augment import Mixed
 from edgekit.train.device import has_bf16
 from edgekit.train.feed import Feed
 from edgekit.train.loss import total_loss
+from edgekit.train.memory import retained_memory
 from edgekit.train.meter import EpochMeter
 from edgekit.train.schedule import WeightAverage, learning_rate_at
 from edgekit.train.state import TrainState, load_state, restore_optimizer, save_state
@@ -97,7 +98,7 @@ class Trainer:
         if resume and state_path.exists():
             self._restore(load_state(state_path))
         for epoch in range(len(self.history) + 1, self.config.epochs + 1):
-            self.history.append(self._run_epoch(epoch))
+            self.history.append(self.run_epoch(epoch))
             save_state(state_path, self._snapshot())
             self.hooks.on_epoch(self.history)
         return self.final_state()
@@ -107,22 +108,15 @@ class Trainer:
         source = self.module.state_dict() if self.average is None else self.average.shadow
         return {name: tensor.detach().clone() for name, tensor in source.items()}
 
-    def _run_epoch(self, epoch: int) -> EpochRow:
+    def run_epoch(self, epoch: int) -> EpochRow:
+        """Train one pass over the pictures, then validate; `epoch` counts from 1. Raises `TrainingError` as `run`."""
         start = time.perf_counter()
         # Dropout draws from torch's own generator: set by epoch, so that a resumed run draws the same.
         torch.manual_seed(self.config.seed * 1_000_003 + epoch)
-        self.module.train()
         self.hooks.progress.begin(f"epoch {epoch}/{self.config.epochs}", self.num_batches)
-        meter = EpochMeter(self.hooks.progress, self.device, self.num_batches * (self.config.epochs - epoch + 1))
         try:
-            for pictures, target in self.feed.batches(epoch):
-                loss, logits = self._run_step(pictures, target)
-                meter.add(loss, logits, target)
-                if meter.is_due:
-                    self._check_finite(meter.mean_loss, epoch)
-                    meter.report()
-            self._check_finite(meter.mean_loss, epoch)
-            meter.report()
+            with retained_memory():
+                meter = self._run_steps(epoch)
             train_seconds = meter.seconds
             val_loss, val_top1 = self._validate()
         finally:
@@ -137,6 +131,19 @@ class Trainer:
             learning_rate=self.optimizer.param_groups[0]["lr"],
             images_per_second=meter.num_seen / train_seconds,
         )
+
+    def _run_steps(self, epoch: int) -> EpochMeter:
+        self.module.train()
+        meter = EpochMeter(self.hooks.progress, self.device, self.num_batches * (self.config.epochs - epoch + 1))
+        for pictures, target in self.feed.batches(epoch):
+            loss, logits = self._run_step(pictures, target)
+            meter.add(loss, logits, target)
+            if meter.is_due:
+                self._check_finite(meter.mean_loss, epoch)
+                meter.report()
+        self._check_finite(meter.mean_loss, epoch)
+        meter.report()
+        return meter
 
     def _run_step(self, pictures: Tensor, target: Mixed) -> tuple[Tensor, Tensor]:
         """One forward and backward pass and weight update; returns the detached loss and logits."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor, nn
 
 from edgekit.core.errors import UnknownNameError, UsageError
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.counting import count_macs, count_params, measure
+from edgekit.models.layers import ChannelShuffle
 from edgekit.models.zoo import build_model, model_name, parse_model_name, with_sizes
+from edgekit.train.device import place
+
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -134,3 +141,35 @@ def test_narrow_network_has_channels_in_eights() -> None:
 
     widths = {layer.out_channels for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)}
     assert all(width % 8 == 0 for width in widths)
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_channel_shuffle_gives_the_same_in_both_memory_layouts(groups: int) -> None:
+    shuffle = ChannelShuffle(groups)
+    x = torch.arange(2 * 12 * 5 * 4).reshape(2, 12, 5, 4).float()
+
+    plain = shuffle(x)
+    last = shuffle(x.contiguous(memory_format=torch.channels_last))
+
+    assert torch.equal(plain, torch.nn.functional.channel_shuffle(x, groups))
+    assert torch.equal(last, plain)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(shuffle(x[:, :, ::2]), plain[:, :, ::2])  # a slice is neither layout
+
+
+def test_whole_network_keeps_channels_last_memory() -> None:
+    """One layer that leaves it makes its neighbours convert there and back, at every step of training."""
+    network = place(build_model(BuildOptions(variant="shufflenet_v2_x0_5", num_classes=10, input_size=32)), CPU).train()
+    layouts: dict[str, bool] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, __: object, output: Tensor) -> None:
+            layouts[name] = output.ndim != 4 or output.is_contiguous(memory_format=torch.channels_last)
+
+        return hook
+
+    for name, layer in network.named_modules():
+        layer.register_forward_hook(note(name))
+    network(torch.randn(2, 3, 32, 32).contiguous(memory_format=torch.channels_last))
+
+    assert [name for name, is_kept in layouts.items() if not is_kept] == []
