@@ -12,13 +12,23 @@ REPORT_VERSION = 1
 
 
 class ReportDataset(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured on: dataset name, split and number of pictures."""
+    """What was measured on: dataset name, split and number of pictures.
+
+    Args:
+        name: Dataset name or folder.
+        split: "test", "train" or "calibration".
+        n: Pictures measured.
+        labelled: Whether right answers are known.
+        class_names: In label order; empty when unlabelled.
+        num_left_out: Pictures asked for that could not be read.
+    """
 
     name: str
     split: str
     n: int
     labelled: bool
     class_names: tuple[str, ...]
+    num_left_out: int = 0
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):

@@ -79,6 +79,9 @@ def build_model(options: BuildOptions) -> nn.Module:
         UnknownNameError: No such variant.
         UsageError: Sizes that make no network.
     """
+    if options.width is None:  # variants such as "mobilenet_v1_w0.5" carry their width in the name
+        named = parse_model_name(options.variant)
+        options = msgspec.structs.replace(options, variant=named.variant, width=named.width)
     architecture = find_architecture(options.variant)
     check_options(options, architecture)
     return architecture.build(options)

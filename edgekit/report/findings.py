@@ -8,7 +8,7 @@ import re
 import msgspec
 
 from edgekit.core.measurement import Accuracy, Agreement, Latency, wilson_interval
-from edgekit.core.report import Check, LayerRow, Report
+from edgekit.core.report import Check, LayerRow, Report, ReportDataset
 from edgekit.report.formatting import format_number, plural
 
 MIN_QUERIES = {"p90": 64, "p99": 662}
@@ -35,6 +35,22 @@ class BitWidths(msgspec.Struct, frozen=True, kw_only=True):
     entropy: float | None
     packed: float | None
     compute: str | None
+
+
+def measured_pictures(dataset: ReportDataset) -> str:
+    """How many pictures, and what is to be known about them.
+
+    >>> dataset = ReportDataset(name="cats", split="test", n=997, labelled=False, class_names=(), num_left_out=3)
+    >>> measured_pictures(dataset)
+    '997 pictures, 3 unreadable ones left out, unlabelled'
+    """
+    left_out = plural(dataset.num_left_out, "unreadable one")
+    parts = [
+        plural(dataset.n, "picture"),
+        f"{left_out} left out" if dataset.num_left_out else "",
+        "" if dataset.labelled else "unlabelled",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def num_weights(layer: LayerRow) -> int:

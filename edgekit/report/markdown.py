@@ -59,8 +59,7 @@ def _head(report: Report) -> str:
     dataset = report.dataset
     facts = [
         escape_markdown(report.scheme),
-        f"{escape_markdown(dataset.name)} {escape_markdown(dataset.split)}, {plural(dataset.n, 'picture')}"
-        + ("" if dataset.labelled else ", unlabelled"),
+        f"{escape_markdown(dataset.name)} {escape_markdown(dataset.split)}, {findings.measured_pictures(dataset)}",
         f"input {format_shape(report.input_shape)}",
         f"{format_count(report.num_params)} parameters",
         f"{format_count(report.macs)} MACs",

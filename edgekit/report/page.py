@@ -73,6 +73,7 @@ def _environment() -> jinja2.Environment:
         "outcome": outcome,
         "percent_digits": formatting.percent_digits,
         "picture_size": picture_size,
+        "measured_pictures": findings.measured_pictures,
         "plural": formatting.plural,
     }
     environment.globals.update(functions)

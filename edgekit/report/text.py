@@ -20,7 +20,6 @@ from edgekit.report.formatting import (
     format_percent,
     format_points,
     percent_digits,
-    plural,
     printable,
 )
 from edgekit.report.markdown import render_markdown
@@ -48,8 +47,8 @@ def _title(report: Report) -> Text:
     dataset = report.dataset
     text = Text(printable(report.model), style="bold")
     text.append(f"  {printable(report.scheme)}", style="not bold")
-    about = f"{printable(dataset.name)} {printable(dataset.split)}, {plural(dataset.n, 'picture')}"
-    text.append(f"\n{about}{'' if dataset.labelled else ', unlabelled'}", style="dim not bold")
+    about = f"{printable(dataset.name)} {printable(dataset.split)}, {findings.measured_pictures(dataset)}"
+    text.append(f"\n{about}", style="dim not bold")
     if not report.trained:
         text.append("\nThe weights are random (--untrained): only size and latency mean something.", style="yellow")
     return text

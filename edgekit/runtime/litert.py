@@ -17,6 +17,7 @@ from edgekit.core.errors import GraphError, IntegrityError, MissingDependencyErr
 from edgekit.runtime.batching import RawArray, check_batch, check_counts, not_kept, run_in_slices
 from edgekit.runtime.card import read_tflite_card
 from edgekit.runtime.interpreter import Interpreter, LoadSettings
+from edgekit.runtime.native_log import without_chatter
 from edgekit.runtime.tensor import TensorSpec, guess_layout, supported_dtype
 
 # (module, its class, distribution, short name), best first. Imported by name: the linter's contract says that
@@ -92,7 +93,7 @@ def _create(
     module, class_path = location
     try:
         make: Any = operator.attrgetter(class_path)(importlib.import_module(module))
-        with warnings.catch_warnings():
+        with without_chatter(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # LiteRT warns that kept tensors take memory; they were asked for
             native = cast(
                 "NativeInterpreter",
@@ -102,7 +103,7 @@ def _create(
                     experimental_preserve_all_tensors=settings.keep_tensors,
                 ),
             )
-        native.allocate_tensors()
+            native.allocate_tensors()
     except (ImportError, AttributeError, SystemError) as error:
         failures.append(f"{module.partition('.')[0]}: {error}")
         return None

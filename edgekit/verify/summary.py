@@ -65,6 +65,7 @@ def summarize(
             n=verification.num_pictures,
             labelled=verification.accuracy.float is not None,
             class_names=hub.card.labels,
+            num_left_out=verification.num_unreadable,
         ),
         sizes=Sizes(
             float_bytes=facts.artifacts[FLOAT_ONNX].size_bytes,

@@ -173,3 +173,9 @@ def test_whole_network_keeps_channels_last_memory() -> None:
     network(torch.randn(2, 3, 32, 32).contiguous(memory_format=torch.channels_last))
 
     assert [name for name, is_kept in layouts.items() if not is_kept] == []
+
+
+def test_width_in_the_variants_name_is_built_even_without_the_option() -> None:
+    named = build_model(BuildOptions(variant="mobilenet_v1_w0.25", num_classes=10, input_size=32))
+    spelled = build_model(BuildOptions(variant="mobilenet_v1", width=0.25, num_classes=10, input_size=32))
+    assert [p.shape for p in named.parameters()] == [p.shape for p in spelled.parameters()]
