@@ -13,7 +13,7 @@ from rich.console import Console
 
 from edgekit.core.report import Report
 from edgekit.report.markdown import escape_markdown
-from edgekit.report.page import render_page
+from edgekit.report.page import render_html
 from edgekit.report.text import render_markdown, render_summary
 
 Build = Callable[..., Report]
@@ -57,7 +57,7 @@ def test_summary_leaves_out_accuracy_when_unlabelled(unlabelled: Report) -> None
 
 def test_unreadable_pictures_are_counted_wherever_the_number_of_pictures_stands(report: Report, change: Build) -> None:
     poor = change(dataset=msgspec.structs.replace(report.dataset, n=997, num_left_out=3))
-    for text in (printed(poor), render_markdown(poor), render_page(poor)):
+    for text in (printed(poor), render_markdown(poor), render_html(poor)):
         assert "997 pictures, 3 unreadable ones left out" in text
 
 
