@@ -8,7 +8,7 @@ default memory format, the default optimizer, `loss.item()` every step. Its work
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import Any
 
@@ -215,12 +215,12 @@ def compare(
     return figures
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print the document."""
     parser = benchmarking.arguments(__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS, metavar="NAME", help="default: %(default)s")
     parser.add_argument("--synthetic", action="store_true", help="random pictures instead of CIFAR-10")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     num_steps = NUM_QUICK_STEPS if options.quick else NUM_STEPS
     num_rounds = 1 if options.quick else benchmarking.NUM_ROUNDS
     source, spec = open_pictures(synthetic=options.synthetic, num=100 * BATCH_SIZE)
