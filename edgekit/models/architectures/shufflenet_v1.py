@@ -35,7 +35,9 @@ class ShuffleUnit(nn.Module):
         """[n, c, h, w] -> [n, c', h / stride, w / stride]."""
         branch = self.expand(self.depthwise(self.shuffle(self.compress(x))))
         if self.stride == 2:
-            return self.activation(torch.cat([self.pool(x), branch], 1))
+            # x is not negative (it left a ReLU), so ReLU(cat(pool(x), branch)) needs it on one side only: then it
+            # joins the convolution, and both sides of the concatenation share one grid.
+            return torch.cat([self.pool(x), self.activation(branch)], 1)
         return self.activation(x + branch)
 
 
