@@ -25,7 +25,7 @@ from edgekit.runtime.preprocess import normalize
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Float model in a run folder."""
+"""What an ONNX file without a card, and untrained weights, are taken to expect."""
 FOREIGN_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".pb", ".h5", ".keras", ".mlmodel", ".caffemodel", ".engine"})
 
 
