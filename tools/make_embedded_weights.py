@@ -1,6 +1,6 @@
 """Turn a trained run into embedded weights: float16, measured again as they will be loaded.
 
-    python tools/make_embedded_weights.py RUN_DIR ALIAS
+    python tools/make_embedded_weights.py RUN_DIR ALIAS [--command TEXT] [--epochs N]
 
 writes edgekit/models/weights/ALIAS.safetensors and ALIAS.json and prints one JSON document.
 """
@@ -31,6 +31,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Turn a trained run into embedded weights.")
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("alias")
+    parser.add_argument("--command", help="how the weights were made, without paths of one machine; default: the run's")
+    parser.add_argument("--epochs", type=int, help="in all, when the run went on from another; default: the run's")
     arguments = parser.parse_args()
     module, card = load_checkpoint(arguments.run_dir / CHECKPOINT_NAME)
     with tempfile.TemporaryDirectory() as folder:
@@ -41,7 +43,13 @@ def main() -> int:
     source = open_source(card.dataset, "test")
     maker = BatchMaker(card.preprocess, AugmentSection(), torch.device("cpu"))
     _, top1 = validate_on(source, maker)(half)
-    card = msgspec.structs.replace(card, test_top1=top1, num_test=len(source))
+    card = msgspec.structs.replace(
+        card,
+        test_top1=top1,
+        num_test=len(source),
+        command=arguments.command or card.command,
+        num_epochs=arguments.epochs or card.num_epochs,
+    )
     path = WEIGHTS_DIR / f"{arguments.alias}.safetensors"
     save_checkpoint(path, half_state, card, half=True)
     size_bytes = path.stat().st_size
