@@ -1,0 +1,1 @@
+"""Pruning: whole channels (faster on any runtime) and single weights (smaller to ship). Plan first, then apply."""
