@@ -15,6 +15,7 @@ from edgekit.core.errors import CheckpointError, IntegrityError
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.core.storage import write_bytes
 from edgekit.models.architecture import BuildOptions
+from edgekit.models.widths import LayerWidth, resize_layers
 from edgekit.models.zoo import build_model, model_name
 
 CHECKPOINT_VERSION = 1
@@ -32,6 +33,7 @@ class CheckpointCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         test_top1: Accuracy on the dataset's test pictures, 0..1; None if it was not measured.
         num_test: Number of those pictures.
         command: The command that made them.
+        widths: Layers whose channels were pruned, and their sizes; empty for the architecture's own.
         sha256: Of the safetensors file; filled in when saving.
         version: Format version.
     """
@@ -44,6 +46,7 @@ class CheckpointCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     test_top1: float | None = None
     num_test: int = 0
     command: str = ""
+    widths: tuple[LayerWidth, ...] = ()
     sha256: str = ""
     version: int = CHECKPOINT_VERSION
 
@@ -102,6 +105,7 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, CheckpointCard]:
             f"{path} ({len(content)} bytes) does not match the hash in its card", hint="copy both files again, together"
         )
     module = build_model(card.options)
+    resize_layers(module, card.widths)
     load_into(module, decode_state(content, str(path)), f"{path} ({model_name(card.options)})")
     return module.eval(), card
 

@@ -7,8 +7,10 @@ from collections.abc import Set as AbstractSet
 import msgspec
 import numpy as np
 
+from edgekit.core.errors import GraphError
 from edgekit.core.graph import WEIGHTED_OPS, Array, Attribute, Graph, Node
-from edgekit.prune.channel_map import ChannelMap, Units
+from edgekit.prune.channel_map import ChannelMap, Units, map_channels
+from edgekit.prune.plan import PrunePlan
 
 
 def kept_places(units: Units, removed: AbstractSet[int]) -> Units:
@@ -18,6 +20,25 @@ def kept_places(units: Units, removed: AbstractSet[int]) -> Units:
     [0, 2]
     """
     return np.flatnonzero(~np.isin(units, list(removed)))
+
+
+def apply_plan(graph: Graph, plan: PrunePlan) -> Graph:
+    """Cut a graph as planned.
+
+    Raises:
+        GraphError: The plan was made for another graph.
+    """
+    channels = map_channels(graph)
+    removed: set[int] = set()
+    for cut in plan.cuts:
+        for units, kept in ((channels.inputs, cut.kept_inputs), (channels.outputs, cut.kept_outputs)):
+            if cut.layer not in units or max(kept, default=-1) >= len(units[cut.layer]):
+                raise GraphError(f"the prune plan does not fit the model: layer {cut.layer!r}")
+            removed.update(np.delete(units[cut.layer], list(kept)).tolist())
+    frozen = next((channels.frozen[unit] for unit in sorted(removed) if unit in channels.frozen), None)
+    if frozen is not None:
+        raise GraphError(f"the prune plan does not fit the model: it removes channels that must stay ({frozen})")
+    return cut_graph(graph, channels, removed)
 
 
 def cut_graph(graph: Graph, channels: ChannelMap, removed: AbstractSet[int]) -> Graph:

@@ -9,14 +9,14 @@ import onnxruntime
 import pytest
 
 from edgekit.core.artifact import ModelCard
-from edgekit.core.errors import RecipeError
+from edgekit.core.errors import GraphError, RecipeError
 from edgekit.core.graph import WEIGHTED_OPS, Array, Graph
 from edgekit.export.hub import HubRequest, load_hub
 from edgekit.export.onnx_writer import write_onnx
 from edgekit.prune.channel_map import map_channels
 from edgekit.prune.choice import ChannelPruning, plan_channels
-from edgekit.prune.cutting import cut_graph
-from edgekit.prune.plan import PrunePlan
+from edgekit.prune.cutting import apply_plan
+from edgekit.prune.plan import LayerCut, PrunePlan
 
 VARIANTS = (
     "squeezenet1_1",
@@ -31,15 +31,6 @@ VARIANTS = (
 def load(variant: str) -> tuple[Graph, ModelCard]:
     hub = load_hub(HubRequest(model=variant, untrained=True, input_size=32))
     return hub.graph, hub.card
-
-
-def removed_units(graph: Graph, plan: PrunePlan) -> set[int]:
-    channels = map_channels(graph)
-    removed: set[int] = set()
-    for cut in plan.cuts:
-        for units, kept in ((channels.outputs, cut.kept_outputs), (channels.inputs, cut.kept_inputs)):
-            removed.update(np.delete(units[cut.layer], list(kept)).tolist())
-    return removed
 
 
 def run(graph: Graph, card: ModelCard, pictures: npt.NDArray[np.float32], path: Path) -> npt.NDArray[np.float32]:
@@ -69,7 +60,7 @@ def deafened(graph: Graph, plan: PrunePlan) -> Graph:
 def test_cut_network_answers_as_if_nothing_listened_to_the_removed_channels(variant: str, tmp_path: Path) -> None:
     graph, card = load(variant)
     plan = plan_channels(graph, ChannelPruning(pruning_ratio=0.4, round_to=4))
-    smaller = cut_graph(graph, map_channels(graph), removed_units(graph, plan))
+    smaller = apply_plan(graph, plan)
     pictures = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
 
     expected = run(deafened(graph, plan), card, pictures, tmp_path / "all.onnx")
@@ -166,3 +157,19 @@ def test_plan_survives_json() -> None:
     graph, _ = load("mobilenet_v1_w0.25")
     plan = plan_channels(graph, ChannelPruning(pruning_ratio=0.5))
     assert msgspec.json.decode(msgspec.json.encode(plan), type=PrunePlan) == plan
+
+
+def test_plan_of_another_model_is_refused() -> None:
+    plan = plan_channels(load("mobilenet_v2")[0], ChannelPruning(pruning_ratio=0.5))
+    with pytest.raises(GraphError, match="does not fit"):
+        apply_plan(load("squeezenet1_1")[0], plan)
+
+
+def test_plan_that_removes_the_models_outputs_is_refused() -> None:
+    graph, _ = load("mobilenet_v1_w0.25")
+    classifier = next(node.name for node in graph.nodes if node.op == "Gemm")
+    inputs = tuple(range(graph.constants[f"{classifier}.weight"].shape[1]))
+    plan = plan_channels(graph, ChannelPruning(pruning_ratio=0.0))
+    odd = msgspec.structs.replace(plan, cuts=(LayerCut(layer=classifier, kept_inputs=inputs, kept_outputs=(0, 1)),))
+    with pytest.raises(GraphError, match="the model's output"):
+        apply_plan(graph, odd)

@@ -1,0 +1,87 @@
+"""Apply a `PrunePlan` to a torch module, so that it can be fine-tuned."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from edgekit.core.errors import GraphError
+from edgekit.models.widths import LayerWidth, resize_layers
+from edgekit.prune.cutting import cut_weight
+from edgekit.prune.plan import LayerCut, PrunePlan
+
+
+def cut_module(module: nn.Module, plan: PrunePlan) -> tuple[LayerWidth, ...]:
+    """Cut a module in place; the weights that stay are kept as they are.
+
+    Args:
+        module: The network that the plan was made for.
+        plan: Made on its hub graph, whose nodes are named after its layers.
+
+    Returns:
+        The new widths, for the checkpoint's card.
+
+    Raises:
+        GraphError: The plan names a layer that the module does not have.
+    """
+    norms = following_norms(module)
+    widths: list[LayerWidth] = []
+    kept: dict[str, Tensor] = module.state_dict()
+    for cut in plan.cuts:
+        try:
+            layer = module.get_submodule(cut.layer)
+        except AttributeError as error:
+            raise GraphError(f"the prune plan names layer {cut.layer!r}, which the model does not have") from error
+        widths.append(_width(layer, cut))
+        kept[f"{cut.layer}.weight"] = _cut_weight(layer, cut)
+        _keep_rows(kept, cut.layer, cut, ("bias",))
+        for norm in norms.get(cut.layer, ()):
+            num = len(cut.kept_outputs)
+            widths.append(LayerWidth(layer=norm, num_inputs=num, num_outputs=num))
+            _keep_rows(kept, norm, cut, ("weight", "bias", "running_mean", "running_var"))
+    resize_layers(module, widths)
+    module.load_state_dict(kept)
+    return tuple(widths)
+
+
+def following_norms(module: nn.Module) -> dict[str, tuple[str, ...]]:
+    """For each layer, by path, the BatchNorms that read it directly."""
+    found: dict[str, tuple[str, ...]] = {}
+    for node in _LayerTracer().trace(module).nodes:
+        if node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), nn.BatchNorm2d):
+            source = node.args[0]
+            if isinstance(source, fx.Node) and source.op == "call_module":
+                found[str(source.target)] = (*found.get(str(source.target), ()), str(node.target))
+    return found
+
+
+class _LayerTracer(fx.Tracer):
+    """Stops at every module that has no parts, ours or torch's."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 - torch names it
+        return next(m.children(), None) is None
+
+
+def _width(layer: nn.Module, cut: LayerCut) -> LayerWidth:
+    groups = 1
+    if isinstance(layer, nn.Conv2d):
+        is_depthwise = layer.groups > 1 and layer.weight.shape[1] == 1
+        groups = len(cut.kept_inputs) if is_depthwise else layer.groups
+    return LayerWidth(
+        layer=cut.layer, num_inputs=len(cut.kept_inputs), num_outputs=len(cut.kept_outputs), groups=groups
+    )
+
+
+def _cut_weight(layer: nn.Module, cut: LayerCut) -> Tensor:
+    weight = layer.get_parameter("weight").detach()
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    kept = cut_weight(weight.cpu().numpy(), np.array(cut.kept_inputs), np.array(cut.kept_outputs), groups)
+    return torch.from_numpy(kept).to(weight.device)
+
+
+def _keep_rows(state: dict[str, Tensor], path: str, cut: LayerCut, names: tuple[str, ...]) -> None:
+    for name in names:
+        key = f"{path}.{name}"
+        if key in state:
+            state[key] = state[key][list(cut.kept_outputs)]
