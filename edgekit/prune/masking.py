@@ -60,6 +60,11 @@ class GradualMasks:
         for name, weight in self._weights.items():
             weight.mul_(self._masks[name])
 
+    def hold(self, state: dict[str, Tensor]) -> None:
+        """Zero what is masked in a state dict (averaged weights lag behind their masks), in place."""
+        for name, mask in self._masks.items():
+            state[f"{name}.weight"] = state[f"{name}.weight"] * mask
+
     def _update(self, progress: float) -> None:
         shares = {each.layer: each.sparsity for each in self.plan.layers}
         pattern = self.plan.pattern if progress >= 1 else None

@@ -183,7 +183,8 @@ def apply_sparsity(graph: Graph, plan: SparsityPlan) -> Graph:
     shares = {each.layer: each.sparsity for each in plan.layers}
     for node in _weighted(graph):
         weight = constants[node.inputs[1]]
-        constants[node.inputs[1]] = weight * mask_of(weight, shares.get(node.name, 0.0), plan.pattern)
+        mask = mask_of(weight, shares.get(node.name, 0.0), plan.pattern)
+        constants[node.inputs[1]] = np.where(mask, weight, np.zeros((), weight.dtype))
     return graph.replace(constants=constants)
 
 

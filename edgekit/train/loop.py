@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import torch
@@ -26,6 +27,25 @@ from edgekit.train.schedule import WeightAverage, learning_rate_at
 from edgekit.train.state import TrainState, load_state, restore_optimizer, save_state
 
 
+class Constraint(Protocol):
+    """What a network must hold to while it is trained: zeros that stay, weights that stay shared.
+
+    It keeps no state that the weights do not tell, so that a resumed run goes on exactly.
+    """
+
+    def attach(self, module: nn.Module) -> None:
+        """Take hold of the weights, before the first step or after a resumed run's weights are loaded."""
+        ...
+
+    def after_step(self, step: int, num_steps: int) -> None:
+        """Put the weights back where they must be; `step` counts from 1 over the whole run."""
+        ...
+
+    def hold(self, state: dict[str, Tensor]) -> None:
+        """The same for a state dict of averaged weights, in place."""
+        ...
+
+
 class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     """What a training run calls besides its own steps.
 
@@ -34,11 +54,13 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
             measure on.
         progress: Shows how far it is.
         on_epoch: Receives the history after every epoch (logs, curves).
+        constraint: What the weights must hold to; None for nothing.
     """
 
     validate: Callable[[nn.Module], tuple[float, float]] | None
     progress: Progress
     on_epoch: Callable[[list[EpochRow]], None]
+    constraint: Constraint | None = None
 
 
 def make_optimizer(module: nn.Module, config: TrainSection) -> torch.optim.Optimizer:
@@ -97,6 +119,8 @@ class Trainer:
         """
         if resume and state_path.exists():
             self._restore(load_state(state_path))
+        if self.hooks.constraint is not None:
+            self.hooks.constraint.attach(self.module)
         for epoch in range(len(self.history) + 1, self.config.epochs + 1):
             self.history.append(self.run_epoch(epoch))
             save_state(state_path, self._snapshot())
@@ -106,7 +130,10 @@ class Trainer:
     def final_state(self) -> dict[str, Tensor]:
         """State dict of the network as it would be saved now: averaged, when weights are averaged."""
         source = self.module.state_dict() if self.average is None else self.average.shadow
-        return {name: tensor.detach().clone() for name, tensor in source.items()}
+        state = {name: tensor.detach().clone() for name, tensor in source.items()}
+        if self.hooks.constraint is not None:
+            self.hooks.constraint.hold(state)
+        return state
 
     def run_epoch(self, epoch: int) -> EpochRow:
         """Train one pass over the pictures, then validate; `epoch` counts from 1. Raises `TrainingError` as `run`."""
@@ -164,6 +191,8 @@ class Trainer:
         if config.grad_clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), config.grad_clip)
         self.optimizer.step()
+        if self.hooks.constraint is not None:
+            self.hooks.constraint.after_step(self.step + 1, self.num_batches * config.epochs)
         if self.average is not None:
             self.average.update(self.step)
         self.step += 1
