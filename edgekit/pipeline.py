@@ -49,7 +49,7 @@ from edgekit.quantize.schemes import parse_scheme, require_supported
 from edgekit.report.curves import draw_curves
 from edgekit.report.files import JSON_NAME, write_report
 from edgekit.runtime.benchmark import BenchmarkSettings, compare
-from edgekit.train.run import TrainedRun, train
+from edgekit.train.run import RunHooks, TrainedRun, train
 from edgekit.verify.subject import make_subject
 from edgekit.verify.summary import RunFacts, summarize
 from edgekit.verify.verification import Verification, verify
@@ -312,4 +312,5 @@ def train_run(
         draw_curves(history, folder / CURVES)
 
     recipe = msgspec.structs.replace(recipe, data=resolve_data(recipe.data))
-    return train(recipe, run_dir, resume=resume, progress=progress or Silent(), command=command, on_epoch=draw)
+    hooks = RunHooks(progress=progress or Silent(), on_epoch=draw)
+    return train(recipe, run_dir, resume=resume, command=command, hooks=hooks)

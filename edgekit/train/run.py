@@ -23,9 +23,9 @@ from edgekit.models.zoo import build_model, check_options, find_architecture, wi
 from edgekit.train.device import choose_device, place
 from edgekit.train.feed import BatchMaker, MemoryFeed
 from edgekit.train.logs import HISTORY_NAME, RunLog
-from edgekit.train.loop import Hooks, Trainer
+from edgekit.train.loop import Constraint, Hooks, Trainer
 from edgekit.train.splits import Splits, fit_in_memory, make_spec, open_splits
-from edgekit.train.start import start_from
+from edgekit.train.start import Start, start_from
 from edgekit.train.stream import StreamFeed
 from edgekit.train.teacher import load_teacher
 from edgekit.train.validation import validate_on
@@ -35,6 +35,20 @@ STATE_NAME = "train_state.safetensors"
 
 OnEpoch: TypeAlias = Callable[[list[EpochRow], Path], None]
 _LOG = logging.getLogger(__name__)
+
+
+class RunHooks(msgspec.Struct, frozen=True, kw_only=True):
+    """What is called while a run is trained.
+
+    Args:
+        progress: Shows how far it is.
+        on_epoch: Receives the history so far and the run folder after every epoch (the command line draws curves).
+        constraint: What the weights must hold to (pruned ones stay zero); None for nothing.
+    """
+
+    progress: Progress = msgspec.field(default_factory=Silent)
+    on_epoch: OnEpoch | None = None
+    constraint: Constraint | None = None
 
 
 class TrainedRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,9 +74,8 @@ def train(
     run_dir: Path,
     *,
     resume: bool = False,
-    progress: Progress | None = None,
     command: str = "",
-    on_epoch: OnEpoch | None = None,
+    hooks: RunHooks | None = None,
 ) -> TrainedRun:
     """Train a network and leave a run folder: recipe, checkpoint, history, TensorBoard logs, resumable state.
 
@@ -73,9 +86,8 @@ def train(
         recipe: What to train, on what, and how.
         run_dir: Folder for the results; made if it does not exist.
         resume: Continue the run in the folder, if there is one.
-        progress: Shows how far it is; None for silence.
         command: The command that made the run, for the checkpoint's card.
-        on_epoch: Called after every epoch with the history so far and the run folder (the command line draws curves).
+        hooks: What is called meanwhile; None for nothing.
 
     Raises:
         RecipeError: A value out of range.
@@ -87,28 +99,28 @@ def train(
         OutputError: The folder cannot be written.
     """
     recipe = override_recipe(recipe, ())  # checks the ranges of a recipe that was made in Python
+    hooks = hooks or RunHooks()
     plan = _make_plan(recipe)
     _open_run_dir(run_dir, recipe, resume=resume)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(recipe.train.seed)
         module = build_model(plan.options)
-        if recipe.train.init is not None:
-            start_from(module, plan.options, recipe.train.init)
+        start = Start() if recipe.train.init is None else start_from(module, plan.options, recipe.train.init)
         module = place(module, plan.maker.device)
         feed = _make_feed(plan)
         validate = None if plan.splits.validation is None else validate_on(plan.splits.validation, plan.maker)
 
         def log_epoch(history: list[EpochRow]) -> None:
             log.add(history)
-            if on_epoch is not None:
-                on_epoch(history, run_dir)
+            if hooks.on_epoch is not None:
+                hooks.on_epoch(history, run_dir)
 
-        hooks = Hooks(validate=validate, progress=progress or Silent(), on_epoch=log_epoch)
-        trainer = Trainer(module, feed, recipe.train, hooks, _find_teacher(plan))
+        loop_hooks = Hooks(validate=validate, progress=hooks.progress, on_epoch=log_epoch, constraint=hooks.constraint)
+        trainer = Trainer(module, feed, recipe.train, loop_hooks, _find_teacher(plan))
         with RunLog(run_dir) as log:
             state = trainer.run(run_dir / STATE_NAME, resume=resume)
     module.load_state_dict(state)
-    card = _make_card(plan, module.eval(), trainer.history, command)
+    card = msgspec.structs.replace(_make_card(plan, module.eval(), trainer.history, command), widths=start.widths)
     checkpoint_path = run_dir / CHECKPOINT_NAME
     save_checkpoint(checkpoint_path, state, card)
     return TrainedRun(

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import msgspec
 from torch import nn
 
 from edgekit.core.errors import CheckpointError
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.weights import load_weights
+from edgekit.models.widths import LayerWidth, resize_layers
 from edgekit.models.zoo import model_name
 
 HEAD = "classifier."
 
 
-def start_from(module: nn.Module, options: BuildOptions, name: str) -> tuple[str, ...]:
-    """Copy trained weights into a network of the same architecture.
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """What training starts with.
+
+    Args:
+        random: Names of the tensors that stayed random; empty when all were copied.
+        widths: Widths of pruned layers; empty for the architecture's own.
+    """
+
+    random: tuple[str, ...] = ()
+    widths: tuple[LayerWidth, ...] = ()
+
+
+def start_from(module: nn.Module, options: BuildOptions, name: str) -> Start:
+    """Copy trained weights into a network of the same architecture, cut to the same widths if they were pruned.
 
     The classifier keeps its random weights when the number of classes differs; anything else must fit. Another input
     size is fine as long as it has the same stem (the tensors are the same).
@@ -23,14 +37,13 @@ def start_from(module: nn.Module, options: BuildOptions, name: str) -> tuple[str
         options: What it is.
         name: Alias, run folder or checkpoint.
 
-    Returns:
-        Names of the tensors that stayed random; empty when all were copied.
-
     Raises:
         CheckpointError: Weights of another architecture, width or number of channels.
         EdgekitError: As `load_weights`.
     """
     trained, card = load_weights(name)
+    widths = tuple(_own_head(width, options.num_classes) for width in card.widths)
+    resize_layers(module, widths)
     own, other = module.state_dict(), trained.state_dict()
     has_same_head = card.options.num_classes == options.num_classes
 
@@ -46,4 +59,10 @@ def start_from(module: nn.Module, options: BuildOptions, name: str) -> tuple[str
             hint="start from weights of the same architecture, width and number of channels",
         )
     module.load_state_dict({**own, **{key: other[key] for key in keys}})
-    return tuple(sorted(key for key in own if not is_copied(key)))
+    return Start(random=tuple(sorted(key for key in own if not is_copied(key))), widths=widths)
+
+
+def _own_head(width: LayerWidth, num_classes: int) -> LayerWidth:
+    """The width with the outputs of a classifier of so many classes, if it is the classifier's."""
+    is_head = f"{width.layer}.".startswith(HEAD)
+    return msgspec.structs.replace(width, num_outputs=num_classes) if is_head else width

@@ -13,7 +13,7 @@ from edgekit.core.history import EpochRow
 from edgekit.core.recipe import DataSection, ModelSection, Recipe, TrainSection, load_recipe, override_recipe
 from edgekit.models.checkpoint import load_checkpoint
 from edgekit.train.device import choose_device, has_bf16
-from edgekit.train.run import CHECKPOINT_NAME, RECIPE_NAME, STATE_NAME, train
+from edgekit.train.run import CHECKPOINT_NAME, RECIPE_NAME, STATE_NAME, RunHooks, train
 from toy_pictures import write_folder
 
 TINY = ModelSection(name="mobilenet_v1", width=0.125)
@@ -36,7 +36,7 @@ def test_training_leaves_a_complete_run_folder(toy_mnist: str, tmp_path: Path) -
     def on_epoch(history: list[EpochRow], run_dir: Path) -> None:
         calls.append((len(history), run_dir))
 
-    run = train(recipe, tmp_path / "run", command="edgekit train mobilenet_v1", on_epoch=on_epoch)
+    run = train(recipe, tmp_path / "run", command="edgekit train mobilenet_v1", hooks=RunHooks(on_epoch=on_epoch))
 
     assert calls == [(1, tmp_path / "run"), (2, tmp_path / "run")]
     assert load_recipe(tmp_path / "run" / RECIPE_NAME) == recipe
@@ -82,7 +82,7 @@ def test_interrupted_run_resumes_to_the_same_weights(toy_mnist: str, tmp_path: P
     expected = train(recipe, tmp_path / "whole")
 
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "cut", on_epoch=interrupt)
+        train(recipe, tmp_path / "cut", hooks=RunHooks(on_epoch=interrupt))
     assert not (tmp_path / "cut" / CHECKPOINT_NAME).exists()
     actual = train(recipe, tmp_path / "cut", resume=True)
 
@@ -146,7 +146,7 @@ def test_folder_resumes_exactly(tmp_path: Path) -> None:
     expected = train(recipe, tmp_path / "whole")
 
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "cut", on_epoch=interrupt)
+        train(recipe, tmp_path / "cut", hooks=RunHooks(on_epoch=interrupt))
 
     assert train(recipe, tmp_path / "cut", resume=True).card.sha256 == expected.card.sha256
 

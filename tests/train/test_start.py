@@ -9,9 +9,12 @@ import torch
 
 from edgekit.core.errors import CheckpointError
 from edgekit.core.preprocessing import PreprocessSpec
+from edgekit.export.torch_graph import trace
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.checkpoint import CheckpointCard, save_checkpoint
 from edgekit.models.zoo import build_model, with_sizes
+from edgekit.prune.choice import ChannelPruning, plan_channels
+from edgekit.prune.module import cut_module
 from edgekit.train.start import start_from
 
 OPTIONS = BuildOptions(variant="mobilenet_v1", width=0.25, num_classes=3, in_channels=1, input_size=28)
@@ -31,11 +34,11 @@ def test_start_from_copies_every_tensor_when_classes_are_the_same(checkpoint_pat
     torch.manual_seed(2)
     module = build_model(OPTIONS)
 
-    left_random = start_from(module, OPTIONS, str(checkpoint_path))
+    start = start_from(module, OPTIONS, str(checkpoint_path))
 
     torch.manual_seed(1)
     expected = build_model(OPTIONS).state_dict()
-    assert left_random == ()
+    assert start.random == ()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in module.state_dict().items())
 
 
@@ -44,12 +47,12 @@ def test_start_from_leaves_the_classifier_random_when_classes_are_others(checkpo
     module = build_model(options)
     before = module.state_dict()["classifier.weight"].clone()
 
-    left_random = start_from(module, options, str(checkpoint_path))
+    start = start_from(module, options, str(checkpoint_path))
 
     torch.manual_seed(1)
     expected = build_model(OPTIONS).state_dict()
     after = module.state_dict()
-    assert left_random == ("classifier.bias", "classifier.weight")
+    assert start.random == ("classifier.bias", "classifier.weight")
     assert torch.equal(after["classifier.weight"], before)
     assert all(torch.equal(after[name], tensor) for name, tensor in expected.items() if "classifier" not in name)
 
@@ -60,3 +63,22 @@ def test_start_from_names_the_tensor_that_does_not_fit(checkpoint_path: Path, si
 
     with pytest.raises(CheckpointError, match=r"features\.0\.0\.weight does not fit"):
         start_from(build_model(options), options, str(checkpoint_path))
+
+
+def test_start_from_pruned_weights_has_their_widths(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    pruned = build_model(OPTIONS)
+    plan = plan_channels(trace(pruned, (1, 28, 28), name="m"), ChannelPruning(pruning_ratio=0.5))
+    widths = cut_module(pruned, plan)
+    card = CheckpointCard(
+        options=OPTIONS, labels=("a", "b", "c"), preprocess=SPEC, dataset="toy", num_epochs=1, widths=widths
+    )
+    save_checkpoint(tmp_path / "checkpoint.safetensors", pruned.state_dict(), card)
+    module = build_model(with_sizes(OPTIONS, num_classes=5))
+
+    start = start_from(module, with_sizes(OPTIONS, num_classes=5), str(tmp_path / "checkpoint.safetensors"))
+
+    assert [width.layer for width in start.widths] == [width.layer for width in widths]
+    assert module.eval()(torch.zeros(1, 1, 28, 28)).shape == (1, 5)
+    expected = pruned.state_dict()
+    assert all(torch.equal(t, expected[name]) for name, t in module.state_dict().items() if "classifier" not in name)
