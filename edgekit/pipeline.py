@@ -43,6 +43,9 @@ from edgekit.export.choices import choose_data, hub_request, resolve_data, resol
 from edgekit.export.hub import HubModel, HubRequest, load_hub
 from edgekit.export.onnx_writer import write_onnx
 from edgekit.export.tflite import write_tflite
+from edgekit.models.checkpoint import CheckpointCard, read_card, save_checkpoint
+from edgekit.models.importer import import_weights
+from edgekit.models.weights import CHECKPOINT_NAME
 from edgekit.quantize.calibration import Calibration, calibrate, observed_activations
 from edgekit.quantize.ptq import quantize_static
 from edgekit.quantize.schemes import parse_scheme, require_supported
@@ -301,6 +304,44 @@ def export_float(model: ModelSection, path: Path) -> Artifact:
         raise UnknownNameError("format", path.suffix or path.name, formats)
     hub = load_hub(hub_request(model))
     return write(hub.graph, path, hub.card)
+
+
+class ImportedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What `import_run` made.
+
+    Args:
+        run_dir: Run folder.
+        card: Of its checkpoint.
+        num_params: Weights and biases.
+        num_zeros: Exact zeros among them (pruned weights).
+    """
+
+    run_dir: Path
+    card: CheckpointCard
+    num_params: int
+    num_zeros: int
+
+
+def import_run(format_name: str, path: Path, run_dir: Path) -> ImportedRun:
+    """Read trained weights of others into a run folder that `compress` takes: checkpoint and float ONNX.
+
+    Raises:
+        UnknownNameError: No such format.
+        DataError, IntegrityError: The file cannot be read, or is no such file.
+        OutputError: The folder cannot be written.
+    """
+    module, imported = import_weights(format_name, path)
+    with staged_folder(run_dir, last=CHECKPOINT_NAME) as staging:
+        save_checkpoint(staging / CHECKPOINT_NAME, module.state_dict(), imported.card)
+        hub = load_hub(HubRequest(model=str(staging)))
+        write_onnx(hub.graph, staging / FLOAT_ONNX, hub.card)
+        write_text(staging / LABELS, "".join(f"{label}\n" for label in hub.card.labels))
+    return ImportedRun(
+        run_dir=run_dir,
+        card=read_card(run_dir / CHECKPOINT_NAME),
+        num_params=hub.num_params,
+        num_zeros=sum(int((constant == 0).sum()) for constant in hub.graph.constants.values()),
+    )
 
 
 def train_run(

@@ -13,7 +13,21 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli import bench, classify, compress, data, doctor, evaluate, export, failures, report, train, verify, zoo
+from edgekit.cli import (
+    bench,
+    classify,
+    compress,
+    data,
+    doctor,
+    evaluate,
+    export,
+    failures,
+    importing,
+    report,
+    train,
+    verify,
+    zoo,
+)
 from edgekit.cli.console import DEBUG_VARIABLE, QUIET_VARIABLE, VERBOSE_VARIABLE, is_set, write_text
 from edgekit.core.errors import EdgekitError
 
@@ -34,6 +48,7 @@ for name, command in (
     ("compress", compress.compress),
     ("evaluate", evaluate.evaluate),
     ("export", export.export),
+    ("import", importing.import_model),
     ("verify", verify.verify),
     ("bench", bench.bench),
     ("classify", classify.classify),

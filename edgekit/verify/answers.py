@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgekit.core.errors import DataError
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.core.progress import Progress
-from edgekit.data.source import Batch
+from edgekit.data.source import Batch, PictureSource
 from edgekit.runtime.interpreter import load_interpreter
 from edgekit.runtime.predict import predict_logits
 
@@ -41,27 +41,38 @@ def file_predictor(path: Path, spec: PreprocessSpec, *, num_threads: int = 2) ->
     return lambda pictures: predict_logits(interpreter, pictures, spec)
 
 
-def check_classes(source_name: str, class_names: Sequence[str], labels: Sequence[str], num_classes: int) -> None:
+def check_classes(source: PictureSource, labels: Sequence[str], num_classes: int) -> None:
     """Refuse pictures whose labels mean something else than the model's outputs.
 
     Args:
-        source_name: Of the pictures, for the message.
-        class_names: Of the pictures, in label order.
+        source: The pictures. Classes without one are not compared: a sample cannot name them.
         labels: Of the model, in output order; empty when it has none.
         num_classes: Outputs of the model.
 
     Raises:
-        DataError: Another number of classes, or other names (upper and lower case apart).
+        DataError: Another number of classes, or other names (see `same_class`).
     """
     hint = "give the pictures it was trained for, or a flat folder of unlabelled pictures"
-    if len(class_names) != num_classes:
-        raise DataError(f"{source_name} has {len(class_names)} classes, the model {num_classes}", hint=hint)
-    for index, (name, label) in enumerate(zip(class_names, labels, strict=False)):
-        if name.casefold() != label.casefold():
+    if len(source.class_names) != num_classes:
+        raise DataError(f"{source.name} has {len(source.class_names)} classes, the model {num_classes}", hint=hint)
+    present = range(num_classes) if source.labels is None else np.unique(source.labels).tolist()
+    for index in present if labels else ():
+        name, label = source.class_names[index], labels[index]
+        if not same_class(name, label):
             raise DataError(
-                f"the classes of {source_name} are not the model's: class {index} is {name!r}, the model's {label!r}",
+                f"the classes of {source.name} are not the model's: class {index} is {name!r}, the model's {label!r}",
                 hint=hint,
             )
+
+
+def same_class(name: str, label: str) -> bool:
+    """Whether two names mean one class: upper and lower case, further synonyms and what stands in brackets apart.
+
+    >>> same_class("Tench, Tinca tinca", "tench"), same_class("crane", "crane (bird)"), same_class("cat", "dog")
+    (True, True, False)
+    """
+    first, second = (words.partition(",")[0].partition(" (")[0].strip().casefold() for words in (name, label))
+    return first == second
 
 
 def collect_answers(predictors: Mapping[str, Predictor], batches: Iterable[Batch], progress: Progress) -> Answers:

@@ -42,7 +42,7 @@ def evaluate_file(
     source = open_source(data, "test")
     if source.labels is None:
         raise DataError(f"{source.name} has no labels", hint="accuracy needs a folder of class folders")
-    check_classes(source.name, source.class_names, card.labels, interpreter.output.shape[-1])
+    check_classes(source, card.labels, interpreter.output.shape[-1])
     log = UnreadableLog()
     indices = np.arange(len(source), dtype=np.int64)[:num_pictures]
     progress.begin("evaluate", len(indices))

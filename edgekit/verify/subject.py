@@ -63,5 +63,5 @@ def labels_fit(hub: HubModel, source: Source) -> bool:
     """
     if source.labels is None or not hub.trained:
         return False
-    check_classes(source.name, source.class_names, hub.card.labels, hub.graph.shapes[hub.graph.output][-1])
+    check_classes(source, hub.card.labels, hub.graph.shapes[hub.graph.output][-1])
     return True

@@ -10,6 +10,7 @@ import pytest
 
 from edgekit.core.errors import DataError, EdgekitError
 from edgekit.core.graph import Graph
+from edgekit.data.memory import MemorySource
 from edgekit.export.onnx_writer import write_onnx
 from edgekit.export.stored import StoredFile, StoredTensor, read_stored
 from edgekit.export.tflite import write_tflite
@@ -107,12 +108,29 @@ def test_missing_tensor_and_other_grid_are_found(files: tuple[Graph, StoredFile,
 
 
 def test_classes_must_be_the_models() -> None:
-    check_classes("pictures", ("Cat", "dog"), ("cat", "Dog"), 2)
-    check_classes("pictures", ("cat", "dog"), (), 2)
+    check_classes(pictures(("Cat", "dog"), [0, 1]), ("cat", "Dog"), 2)
+    check_classes(pictures(("cat", "dog"), [0, 1]), (), 2)
     with pytest.raises(DataError, match="pictures has 2 classes, the model 3"):
-        check_classes("pictures", ("cat", "dog"), (), 3)
+        check_classes(pictures(("cat", "dog"), [0, 1]), (), 3)
     with pytest.raises(DataError, match="class 0 is 'dog', the model's 'cat'"):
-        check_classes("pictures", ("dog", "cat"), ("cat", "dog"), 2)
+        check_classes(pictures(("dog", "cat"), [0, 1]), ("cat", "dog"), 2)
+
+
+def test_classes_without_a_picture_are_not_compared() -> None:
+    sample = pictures(("tench, Tinca tinca", "class 0001", "crane"), [0, 2])
+    check_classes(sample, ("tench", "goldfish", "crane (bird)"), 3)
+    with pytest.raises(DataError, match="class 2 is 'crane', the model's 'robin'"):
+        check_classes(sample, ("tench", "goldfish", "robin"), 3)
+
+
+def pictures(class_names: tuple[str, ...], labels: list[int]) -> MemorySource:
+    return MemorySource(
+        name="pictures",
+        split="test",
+        class_names=class_names,
+        pictures=np.zeros((len(labels), 4, 4, 3), np.uint8),
+        labels=np.array(labels, np.int64),
+    )
 
 
 def test_garbage_is_no_stored_file(tmp_path: Path) -> None:
