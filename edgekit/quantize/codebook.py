@@ -75,7 +75,8 @@ def share(weights: npt.NDArray[np.floating], sharing: Sharing, importance: npt.A
     num_free = sharing.num_clusters - (1 if not clustered.all() else 0)
     distinct, inverse = np.unique(flat[clustered], return_inverse=True)
     # A weight without importance must still get the nearest value: a trace of importance keeps every cost defined.
-    sums = np.bincount(inverse, costs[clustered] + 1e-12 * max(float(costs.max(initial=0.0)), 1.0), len(distinct))
+    trace = 1e-12 * max(float(costs.max(initial=0.0)), 1.0)
+    sums = np.bincount(inverse, costs[clustered] + trace, len(distinct)).astype(np.float64)
     if num_free < 1 and len(distinct):
         raise RecipeError("one cluster is all zero's, none is left for other weights", hint="use at least 2 clusters")
     cluster: Callable[[Values, Values, int], Values] = (

