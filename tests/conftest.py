@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from hypothesis import settings
 # Before torch is imported: networks of tests are tiny, and two threads that wait for each other on a busy machine cost
 # minutes. The processes of pytest-xdist use the cores instead.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that runs something in the background tells it to ignore Ctrl-C, and Python then leaves it ignored. The tests
+# of Ctrl-C must mean the same there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
