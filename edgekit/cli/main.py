@@ -23,6 +23,7 @@ from edgekit.cli import (
     export,
     failures,
     importing,
+    pack,
     report,
     train,
     verify,
@@ -52,6 +53,9 @@ for name, command in (
     ("verify", verify.verify),
     ("bench", bench.bench),
     ("classify", classify.classify),
+    ("pack", pack.pack),
+    ("unpack", pack.unpack),
+    ("inspect", pack.inspect),
     ("report", report.report),
     ("doctor", doctor.doctor),
 ):

@@ -1,0 +1,137 @@
+"""Files in, files out: what `edgekit pack` and `edgekit unpack` do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from edgekit.core.errors import DataError, UsageError
+from edgekit.core.storage import atomic_writer, write_bytes
+from edgekit.encode.container import MAGIC, read_front
+from edgekit.encode.packing import pack
+from edgekit.encode.pieces import MAX_SIZE_BYTES, FileKind
+from edgekit.encode.unpacking import FileSink, MemorySink, unpack
+
+EXTENSION = ".ekz"
+_EXTENSIONS: dict[FileKind, str] = {"tflite": ".tflite", "onnx": ".onnx", "unknown": ".bin"}
+
+Report = Callable[[int], None]
+
+
+class PackedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What packing or unpacking wrote.
+
+    Args:
+        path: The file written.
+        kind: What the original is.
+        original_bytes: Size of the original.
+        ekz_bytes: Size of the packed file.
+        num_tensors: Tensors that were coded as such.
+    """
+
+    path: Path
+    kind: FileKind
+    original_bytes: int
+    ekz_bytes: int
+    num_tensors: int
+
+
+def pack_file(path: Path, out: Path | None = None, *, progress: Report | None = None) -> PackedFile:
+    """Pack a file.
+
+    Args:
+        path: Any file; .tflite and .onnx become smallest.
+        out: Target; None for the same name with .ekz.
+        progress: Told the number of original bytes that are done.
+
+    Raises:
+        UsageError: No such file, packed already, too large, or the target is the file itself.
+        OutputError: The target cannot be written.
+    """
+    content = _read(path)
+    target = _target(path, out or path.with_suffix(EXTENSION))
+    packed = pack(content, progress=progress)
+    write_bytes(target, packed.content)
+    return PackedFile(
+        path=target,
+        kind=packed.kind,
+        original_bytes=len(content),
+        ekz_bytes=len(packed.content),
+        num_tensors=packed.num_tensors,
+    )
+
+
+def unpack_file(
+    path: Path, out: Path | None = None, *, progress: Report | None = None, max_bytes: int = MAX_SIZE_BYTES
+) -> PackedFile:
+    """Unpack an .ekz file, piece by piece. The target appears when its SHA-256 is the original's.
+
+    Args:
+        path: The .ekz file.
+        out: Target; None for the same name with the original's kind of extension.
+        progress: Told the number of original bytes that are done.
+        max_bytes: Largest original that is wanted.
+
+    Raises:
+        UsageError: No such file, or the target is the file itself.
+        IntegrityError: Anything is not as it was packed; the message says where.
+        OutputError: The target cannot be written.
+    """
+    kind = read_kind(path)
+    target = _target(path, out or path.with_suffix(_EXTENSIONS[kind]))
+    size_bytes = path.stat().st_size
+    with path.open("rb") as stream, atomic_writer(target) as writer:
+        header, pieces = unpack(stream, size_bytes, FileSink(writer), progress=progress, max_bytes=max_bytes)
+    return PackedFile(
+        path=target,
+        kind=kind,
+        original_bytes=header.size_bytes,
+        ekz_bytes=size_bytes,
+        num_tensors=len(pieces),
+    )
+
+
+def unpack_bytes(path: Path, *, max_bytes: int = MAX_SIZE_BYTES) -> bytes:
+    """The original of an .ekz file, in memory. Raises as `unpack_file`."""
+    sink = MemorySink()
+    _check_file(path)
+    with path.open("rb") as stream:
+        unpack(stream, path.stat().st_size, sink, max_bytes=max_bytes)
+    return bytes(sink.content)
+
+
+def read_kind(path: Path) -> FileKind:
+    """What the original of an .ekz file is, from its header. Raises as `unpack_file`."""
+    _check_file(path)
+    with path.open("rb") as stream:
+        return read_front(stream, path.stat().st_size).kind
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file begins as .ekz files do."""
+    _check_file(path)
+    with path.open("rb") as stream:
+        return stream.read(len(MAGIC)) == MAGIC
+
+
+def _read(path: Path) -> bytes:
+    _check_file(path)
+    if path.stat().st_size > MAX_SIZE_BYTES:
+        raise UsageError(f"{path} has {path.stat().st_size:,} bytes, at most {MAX_SIZE_BYTES:,}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise UsageError(f"no file at {path}", hint="name a .tflite, .onnx or .ekz file")
+
+
+def _target(source: Path, target: Path) -> Path:
+    if target.resolve() == source.resolve():
+        raise UsageError(f"{target} would overwrite itself", hint="name another file with --out")
+    return target

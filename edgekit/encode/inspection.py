@@ -1,0 +1,176 @@
+"""Where the bytes of a model file go: every tensor, before and after."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.core.errors import DataError
+from edgekit.encode.container import MAGIC
+from edgekit.encode.files import is_packed
+from edgekit.encode.packing import find_tensors, pack
+from edgekit.encode.pieces import AnyPiece, Codebook, Copy, FileKind, Header, Integers, Scaled
+from edgekit.encode.tables import MAX_LEVELS
+from edgekit.encode.tensors import ELEMENT_BITS, Element, TensorBytes, arranged
+from edgekit.encode.unpacking import MemorySink, PieceBytes, unpack
+
+_CODE_BYTES = 4
+
+
+class TensorRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One tensor, or one vector of quantization parameters.
+
+    Args:
+        name: Tensor name; of parameters, with their role before it.
+        shape: Axes.
+        dtype: Type of the elements.
+        num_levels: Distinct values.
+        density: Share of elements that do not stand for 0.0.
+        bytes_before: In the original.
+        bytes_after: In the .ekz file: words and raw bits, without the description in the header; None when the tensor
+            lies in the residue.
+        entropy_bytes: Order-0 entropy of the elements, plus a codebook where they are floats; the bytes as they are
+            where there are more than 256 values.
+        description: How it is coded.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Element
+    num_levels: int
+    density: float
+    bytes_before: int
+    bytes_after: int | None
+    entropy_bytes: int
+    description: str
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+    """A file and where its bytes go.
+
+    Args:
+        file: Its name.
+        kind: What the original is.
+        original_bytes: Size of the original.
+        ekz_bytes: Size packed.
+        limit_bytes: What a coder of independent symbols cannot go below: `entropy_bytes` of all tensors.
+        tensor_bytes_before: Tensors and parameters in the original.
+        tensor_bytes_after: The same in the .ekz file.
+        residue_bytes_before: The rest of the original.
+        residue_bytes_after: The same in the .ekz file.
+        header_bytes: Header of the .ekz file, with the descriptions; and the states of the coder.
+        tensors: In the order of the file.
+    """
+
+    file: str
+    kind: FileKind
+    original_bytes: int
+    ekz_bytes: int
+    limit_bytes: int
+    tensor_bytes_before: int
+    tensor_bytes_after: int
+    residue_bytes_before: int
+    residue_bytes_after: int
+    header_bytes: int
+    tensors: tuple[TensorRow, ...]
+
+
+def inspect_file(path: Path) -> Inspection:
+    """Inspect an .ekz file, or what packing would make of another file.
+
+    Raises:
+        UsageError: No such file.
+        IntegrityError: A damaged .ekz file.
+    """
+    packed_already = is_packed(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    packed = content if packed_already else pack(content).content
+    sink = MemorySink()
+    header, placed = unpack(io.BytesIO(packed), len(packed), sink)
+    return _inspection(path.name, bytes(sink.content), header, placed, len(packed))
+
+
+def _inspection(name: str, content: bytes, header: Header, placed: list[PieceBytes], ekz_bytes: int) -> Inspection:
+    tensors = arranged(find_tensors(content)[1], len(content)) if content[: len(MAGIC)] != MAGIC else []
+    rows = tuple(_row(tensor, content, _pieces(tensor, placed)) for tensor in tensors)
+    residue = [section for section in header.sections if not section.num_pieces]
+    before = sum(one.piece.length for one in placed)
+    after = sum(one.coded_bytes for one in placed)
+    residue_after = sum(section.length for section in residue)
+    return Inspection(
+        file=name,
+        kind=header.kind,
+        original_bytes=len(content),
+        ekz_bytes=ekz_bytes,
+        limit_bytes=sum(row.entropy_bytes for row in rows),
+        tensor_bytes_before=before,
+        tensor_bytes_after=after,
+        residue_bytes_before=len(content) - before,
+        residue_bytes_after=residue_after,
+        header_bytes=ekz_bytes - after - residue_after,
+        tensors=rows,
+    )
+
+
+def _pieces(tensor: TensorBytes, placed: list[PieceBytes]) -> list[PieceBytes]:
+    end = tensor.offset + tensor.length
+    return [one for one in placed if tensor.offset <= one.offset < end]
+
+
+def _row(tensor: TensorBytes, content: bytes, pieces: list[PieceBytes]) -> TensorRow:
+    chunk = content[tensor.offset : tensor.offset + tensor.length]
+    values, counts = np.unique(elements(chunk, tensor.element), return_counts=True)
+    num_zeros = int(counts[values == tensor.zero].sum())
+    return TensorRow(
+        name=tensor.name if tensor.role == "tensor" else f"{tensor.role} of {tensor.name}",
+        shape=tensor.shape,
+        dtype=tensor.element,
+        num_levels=len(values),
+        density=1 - num_zeros / max(1, int(counts.sum())),
+        bytes_before=tensor.length,
+        bytes_after=sum(one.coded_bytes for one in pieces) if pieces else None,
+        entropy_bytes=_entropy_bytes(counts, tensor),
+        description=", ".join(dict.fromkeys(_describe(one.piece) for one in pieces)) or "residue",
+    )
+
+
+def _entropy_bytes(counts: npt.NDArray[np.int64], tensor: TensorBytes) -> int:
+    if counts.size > MAX_LEVELS:
+        return tensor.length
+    share = counts / counts.sum()
+    entropy = float(-(counts * np.log2(share)).sum()) / 8
+    codebook = counts.size * _CODE_BYTES if tensor.element.startswith(("f", "bf")) else 0
+    return min(tensor.length, round(entropy + codebook))
+
+
+def elements(content: bytes, element: Element) -> npt.NDArray[np.generic]:
+    """The numbers in some bytes; of bfloat16, which numpy lacks, the bit patterns."""
+    bits = ELEMENT_BITS[element]
+    if bits == 4:
+        packed = np.frombuffer(content, dtype=np.uint8)
+        return ((np.stack([packed & 15, packed >> 4], axis=1).ravel().astype(np.int8) + 8) & 15) - 8
+    form = f"<u{bits // 8}" if element in {"u8", "bf16"} else f"<{element[0]}{bits // 8}"
+    return np.frombuffer(content, dtype=form)
+
+
+def _describe(piece: AnyPiece) -> str:
+    if isinstance(piece, Copy):
+        return f"copy of {piece.offset}"
+    if isinstance(piece, Scaled):
+        return f"scaled from {piece.offset}"
+    grid = piece.grid
+    contexts = f", {grid.num_contexts} contexts" if grid.num_contexts else ""
+    if isinstance(piece, Integers):
+        if grid.num_levels == 1:
+            return "constant"
+        return f"{'predicted ' if piece.has_taps else ''}integers, {grid.num_levels} levels{contexts}"
+    if isinstance(piece, Codebook):
+        return f"codebook of {grid.num_levels}{contexts}"
+    return f"{'exponent' if piece.is_float else 'logarithm'} and raw bits"

@@ -1,0 +1,104 @@
+"""Where the constant tensors of a model file lie in its bytes."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Element: TypeAlias = Literal["i4", "u8", "i8", "i16", "i32", "i64", "f16", "bf16", "f32", "f64"]
+
+ELEMENT_BITS: dict[Element, int] = {
+    "i4": 4,
+    "u8": 8,
+    "i8": 8,
+    "i16": 16,
+    "i32": 32,
+    "i64": 64,
+    "f16": 16,
+    "bf16": 16,
+    "f32": 32,
+    "f64": 64,
+}
+MIN_BYTES = 32
+"""Shorter ones stay in the residue: a description would cost more than it saves."""
+
+
+class TensorBytes(msgspec.Struct, frozen=True):
+    """Constant numbers in a file.
+
+    Args:
+        name: Tensor name, for people; of a quantization parameter, the tensor's.
+        role: "tensor", or "scale", "minimum", "maximum" of one.
+        element: Type of the numbers, little-endian.
+        shape: Axes; their product is the number of elements.
+        offset: First byte in the file.
+        length: Bytes.
+        zero: The number that stands for 0.0 (the first, where there is one for each channel).
+    """
+
+    name: str
+    role: Literal["tensor", "scale", "minimum", "maximum"]
+    element: Element
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+    zero: int = 0
+
+    @property
+    def num_elements(self) -> int:
+        """Elements, from the bytes."""
+        return self.length * 8 // ELEMENT_BITS[self.element]
+
+
+def arranged(tensors: list[TensorBytes], size_bytes: int) -> list[TensorBytes]:
+    """Sorted by offset, without those that are short, overlap another or reach beyond the file."""
+    kept: list[TensorBytes] = []
+    end = 0
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, -tensor.length)):
+        fits = tensor.offset >= end and tensor.offset + tensor.length <= size_bytes
+        if fits and tensor.length >= MIN_BYTES and tensor.length * 8 % ELEMENT_BITS[tensor.element] == 0:
+            kept.append(tensor)
+            end = tensor.offset + tensor.length
+    return kept
+
+
+def matrix_shape(tensor: TensorBytes) -> tuple[int, int]:
+    """The tensor as [outer, inner] in the file's own order, so that channels are one of the two axes.
+
+    Depthwise kernels of TFLite ([1, height, width, channels]) and the like have them last, others first.
+    """
+    shape = tensor.shape
+    count = tensor.num_elements
+    product = 1
+    for size in shape:
+        product *= size
+    if len(shape) < 2 or product != count or count == 0:
+        return 1, count
+    first = shape[0]
+    if first == 1:
+        return count // shape[-1], shape[-1]
+    return first, count // first
+
+
+def pieces_of(tensor: TensorBytes, most: int) -> list[tuple[int, int, tuple[int, int]]]:
+    """Cut a tensor into matrices of at most `most` elements: (offset, length, (outer, inner)) each."""
+    outer, inner = matrix_shape(tensor)
+    bits = ELEMENT_BITS[tensor.element]
+    if inner > most:  # rows that are longer than a piece: as a sequence
+        outer, inner = 1, outer * inner
+        starts = range(0, inner, most)
+        shapes = [(1, min(most, inner - start)) for start in starts]
+    else:
+        height = max(1, most // inner)
+        height -= height % 2 if height > 1 else 0  # whole bytes, where two elements share one
+        shapes = [(min(height, outer - start), inner) for start in range(0, outer, height)]
+    cuts: list[tuple[int, int, tuple[int, int]]] = []
+    offset = tensor.offset
+    for shape in shapes:
+        if shape[0] * shape[1] * bits % 8:
+            return [(tensor.offset, tensor.length, (1, tensor.num_elements))]
+        length = shape[0] * shape[1] * bits // 8
+        cuts.append((offset, length, shape))
+        offset += length
+    return cuts
