@@ -21,14 +21,17 @@ from edgekit.encode.numbers import (
     write_bits,
 )
 from edgekit.encode.pieces import MAX_COLUMNS, MAX_TAPS, AnyPiece, Codebook, Family, Integers, Wide
-from edgekit.encode.restoring import float_keys
+from edgekit.encode.restoring import float_keys, integer_family
 from edgekit.encode.tables import MAX_LEVELS, NUM_CONTEXTS
 from edgekit.encode.tensors import ELEMENT_BITS, Element
 
-U8 = npt.NDArray[np.uint8]
+U8: TypeAlias = "npt.NDArray[Any]"
 Matrix: TypeAlias = npt.NDArray[Any]
 
 _FEWEST_PER_CODE = 4
+_MASK_SHARE = 1.25
+"""Zeros are worth a mask of their own when at least a fifth of the elements are zeros."""
+
 _FEWEST_ROWS_FOR_TAPS = 32
 _MOST_CONTEXTS_SHARE = 0.002
 """Share of the elements whose width may be outside of the contexts kept, at either end."""
@@ -70,7 +73,7 @@ def describe(content: bytes, element: Element, shape: tuple[int, int], num_lanes
         low, high = int(values.min()), int(values.max())
         if high - low < MAX_LEVELS:
             return _describe_integers(values.reshape(shape), bits, len(content), num_lanes)
-        return _describe_wide(values, len(content), bits)
+        return describe_wide(values, len(content), bits)
     patterns = np.frombuffer(content, dtype=f"<u{bits // 8}").astype(np.uint64)
     if bits < 64:
         keys, indices = np.unique(float_keys(patterns, bits), return_inverse=True)
@@ -102,7 +105,7 @@ def _describe_integers(values: I64, bits: int, length: int, num_lanes: int) -> l
     tried: list[Description] = []
     for grid in _grids(levels, -centre, num_lanes):
         piece = Integers(0, length, bits, low, grid, is_transposed)
-        tried.append(Description(piece, (Array("integers", grid, _shaped(levels, grid)),)))
+        tried.append(Description(piece, (Array(integer_family(grid), grid, _shaped(levels, grid)),)))
     rows, columns = matrix.shape
     if bits == 8 and 2 <= columns <= MAX_TAPS and rows >= _FEWEST_ROWS_FOR_TAPS:
         tried.append(_with_taps(matrix, low + centre, is_transposed, length, num_lanes))
@@ -117,26 +120,36 @@ def _with_taps(matrix: I64, centre: int, is_transposed: bool, length: int, num_l
     levels = (differences - low).astype(np.uint8)
     grid = _matrix_grid(levels, low, num_lanes)
     piece = Integers(0, length, 8, centre, grid, is_transposed, has_taps=True)
-    return Description(piece, (taps_to_bytes(taps), Array("integers", grid, levels)))
+    return Description(piece, (taps_to_bytes(taps), Array(integer_family(grid), grid, levels)))
 
 
 def _describe_codebook(keys: U64, indices: U8, bits: int, num_lanes: int) -> list[Description]:
     distances = np.diff(keys.view(np.int64), prepend=np.int64(0))
-    value_list = _describe_wide(distances, keys.size * bits // 8, bits)
+    value_list = describe_wide(distances, keys.size * bits // 8, bits)
     if not value_list or not isinstance(value_list[0].piece, Wide):
         return []
     values = value_list[0]
     matrix, is_transposed = _upright(indices)
     zero = int(np.searchsorted(keys, np.uint64(1 << (bits - 1))))
     tried: list[Description] = []
-    length = indices.size * bits // 8
-    for grid in _grids(matrix, -min(zero, keys.size - 1), num_lanes):
-        piece = Codebook(0, length, bits // 8, values.piece, grid, is_transposed)
+    item_bytes, length = bits // 8, indices.size * bits // 8
+    zero = min(zero, keys.size - 1)
+    for grid in _grids(matrix, -zero, num_lanes):
+        piece = Codebook(0, length, item_bytes, values.piece, grid, is_transposed)
         tried.append(Description(piece, (*values.parts, Array("indices", grid, _shaped(matrix, grid)))))
+    others = matrix[matrix != zero]
+    if others.size * _MASK_SHARE <= matrix.size and others.size:
+        mask = (matrix != zero).astype(np.uint8)
+        grid = sequence_grid(others, -zero)
+        for mask_grid in _grids(mask, 0, num_lanes):
+            piece = Codebook(0, length, item_bytes, values.piece, grid, is_transposed, mask_grid, zero)
+            arrays = (Array("indices", grid, others[None]), Array("masks", mask_grid, mask))
+            tried.append(Description(piece, (*values.parts, *arrays)))
     return tried
 
 
-def _describe_wide(values: I64, length: int, bits: int) -> list[Description]:
+def describe_wide(values: I64, length: int, bits: int) -> list[Description]:
+    """Logarithms and raw bits; empty when there are too many."""
     if int(values.min()) == -(1 << 63):
         return []
     for leading in (3, 2, 1, 0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -20,9 +21,9 @@ from edgekit.encode.traversal import (
     row_blocks,
 )
 
-U8 = npt.NDArray[np.uint8]
-I32 = npt.NDArray[np.int32]
-I64 = npt.NDArray[np.int64]
+U8: TypeAlias = "npt.NDArray[Any]"
+I32: TypeAlias = "npt.NDArray[Any]"
+I64: TypeAlias = "npt.NDArray[Any]"
 
 _TOP_BITS = np.uint32(21)
 

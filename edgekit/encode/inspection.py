@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,7 +14,7 @@ from edgekit.core.errors import DataError
 from edgekit.encode.container import MAGIC
 from edgekit.encode.files import is_packed
 from edgekit.encode.packing import find_tensors, pack
-from edgekit.encode.pieces import AnyPiece, Codebook, Copy, FileKind, Header, Integers, Scaled
+from edgekit.encode.pieces import AnyPiece, Codebook, Copy, Extremes, FileKind, Header, Integers, Scaled
 from edgekit.encode.tables import MAX_LEVELS
 from edgekit.encode.tensors import ELEMENT_BITS, Element, TensorBytes, arranged
 from edgekit.encode.unpacking import MemorySink, PieceBytes, unpack
@@ -141,7 +142,7 @@ def _row(tensor: TensorBytes, content: bytes, pieces: list[PieceBytes]) -> Tenso
     )
 
 
-def _entropy_bytes(counts: npt.NDArray[np.int64], tensor: TensorBytes) -> int:
+def _entropy_bytes(counts: npt.NDArray[Any], tensor: TensorBytes) -> int:
     if counts.size > MAX_LEVELS:
         return tensor.length
     share = counts / counts.sum()
@@ -150,7 +151,7 @@ def _entropy_bytes(counts: npt.NDArray[np.int64], tensor: TensorBytes) -> int:
     return min(tensor.length, round(entropy + codebook))
 
 
-def elements(content: bytes, element: Element) -> npt.NDArray[np.generic]:
+def elements(content: bytes, element: Element) -> npt.NDArray[Any]:
     """The numbers in some bytes; of bfloat16, which numpy lacks, the bit patterns."""
     bits = ELEMENT_BITS[element]
     if bits == 4:
@@ -165,6 +166,8 @@ def _describe(piece: AnyPiece) -> str:
         return f"copy of {piece.offset}"
     if isinstance(piece, Scaled):
         return f"scaled from {piece.offset}"
+    if isinstance(piece, Extremes):
+        return f"extremes of {piece.weights}"
     grid = piece.grid
     contexts = f", {grid.num_contexts} contexts" if grid.num_contexts else ""
     if isinstance(piece, Integers):
@@ -172,5 +175,6 @@ def _describe(piece: AnyPiece) -> str:
             return "constant"
         return f"{'predicted ' if piece.has_taps else ''}integers, {grid.num_levels} levels{contexts}"
     if isinstance(piece, Codebook):
-        return f"codebook of {grid.num_levels}{contexts}"
+        mask = " and mask" if piece.mask is not None else ""
+        return f"codebook of {piece.values.grid.columns}{mask}{contexts}"
     return f"{'exponent' if piece.is_float else 'logarithm'} and raw bits"

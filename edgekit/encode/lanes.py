@@ -7,6 +7,8 @@ two bytes that a lane costs are paid once.
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,8 +19,8 @@ PROBABILITY_TOTAL = 1 << PROBABILITY_BITS
 MAX_LANES = 1024
 _LOWER_BOUND = 1 << 16
 
-U16 = npt.NDArray[np.uint16]
-U32 = npt.NDArray[np.uint32]
+U16: TypeAlias = "npt.NDArray[Any]"
+U32: TypeAlias = "npt.NDArray[Any]"
 
 _WORD_BITS = np.uint32(16)
 _LOW = np.uint32(_LOWER_BOUND)

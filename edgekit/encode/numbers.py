@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
 from edgekit.core.errors import IntegrityError
 
-I16 = npt.NDArray[np.int16]
-I64 = npt.NDArray[np.int64]
-U64 = npt.NDArray[np.uint64]
-U8 = npt.NDArray[np.uint8]
+I16: TypeAlias = "npt.NDArray[Any]"
+I64: TypeAlias = "npt.NDArray[Any]"
+U64: TypeAlias = "npt.NDArray[Any]"
+U8: TypeAlias = "npt.NDArray[Any]"
 
 _TAP_BITS = 6
 _PLAIN = 4
@@ -162,7 +164,7 @@ def taps_from_bytes(content: bytes, num_columns: int) -> I64:
     return taps
 
 
-def wrap(values: npt.NDArray[np.signedinteger]) -> I16:
+def wrap(values: npt.NDArray[Any]) -> I16:
     """Into -128..127 by multiples of 256."""
     return (((values + 128) & 255) - 128).astype(np.int16)
 

@@ -37,9 +37,9 @@ Report: TypeAlias = Callable[[int], None]
 
 _SECTION_BYTES = 1 << 16
 _CHAIN_SYMBOLS = 1 << 24
-_BYTES_PER_LANE = 3072
+_BYTES_PER_LANE = 8192
 _FEWEST_LANES = 16
-_PIECE_BITS = 80
+_PIECE_BITS = 64
 """What a description costs in the header, about."""
 
 
@@ -87,7 +87,7 @@ def pack(content: bytes, *, progress: Report | None = None) -> Packed:
     num_bytes = sum(tensor.length for tensor in tensors)
     num_lanes = min(MAX_LANES, max(_FEWEST_LANES, 1 << (num_bytes // _BYTES_PER_LANE).bit_length()))
     chains: list[_Chain] = []
-    vectors = Vectors(content)
+    vectors = Vectors(content, tensors)
     earlier: dict[bytes, int] = {}
     for tensor in tensors:
         for offset, length, shape in pieces_of(tensor, MAX_ELEMENTS):
@@ -99,8 +99,10 @@ def pack(content: bytes, *, progress: Report | None = None) -> Packed:
                 chains[-1].add(_Chosen(offset, Copy(0, length, earlier[digest])))
             else:
                 tried = describe(chunk, tensor.element, shape, num_lanes)
-                scaled = vectors.describe(offset, length) if tensor.element == "f32" else None
-                if chains[-1].choose(offset, tried if scaled is None else [scaled, *tried], length):
+                if tensor.element == "f32":
+                    predicted = (vectors.describe(offset, length), vectors.describe_extremes(tensor))
+                    tried += [one for one in predicted if one is not None]
+                if chains[-1].choose(offset, tried, length):
                     earlier[digest] = offset
             if progress is not None:
                 progress(length)

@@ -31,9 +31,8 @@ SHA256_BYTES = 32
 
 FileKind: TypeAlias = Literal["tflite", "onnx", "unknown"]
 
-Family: TypeAlias = Literal[0, 1, 2, 3]
-WEIGHTS, CODES, INTEGERS, FLOATS = 0, 1, 2, 3
-"""Arrays that share distributions: small integers, indices and residuals, logarithms of integers, of floats."""
+Family: TypeAlias = Literal["integers", "kernels", "indices", "masks", "logarithms", "exponents", "differences"]
+"""Arrays that share distributions."""
 
 
 class Piece(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -96,14 +95,18 @@ class Codebook(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, 
     Args:
         item_bytes: Bytes of an element, 2 or 4.
         values: How the distinct values are coded: in rising order, each as its distance from the one before.
-        grid: How the indices are coded.
+        grid: How the indices are coded: of all elements, or of those that are not 0.0 where there is a mask.
         is_transposed: Whether the matrix lies in the file column by column.
+        mask: How it is coded which elements are not 0.0; None when the zeros are indices like any other.
+        zero: Index of 0.0 in the codebook; only with a mask.
     """
 
     item_bytes: int
     values: Wide
     grid: Grid
     is_transposed: bool = False
+    mask: Grid | None = None
+    zero: int = 0
 
 
 class Scaled(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, tag=5):
@@ -122,7 +125,34 @@ class Scaled(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, ta
     grid: Grid
 
 
-AnyPiece: TypeAlias = "Copy | Integers | Codebook | Wide | Scaled"
+class Extremes(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, tag=6):
+    """Minima or maxima of the channels of int8 weights, as float32, beside their scales.
+
+    Where the channel's range made the scale, the extreme is 127 scales, up to a few units in the last place; where
+    the other end did, it is near the extreme integer of the channel.
+
+    Args:
+        offset: Where the scales lie in the original, as many as extremes.
+        ratio: Bits of the float32 127.0 or -127.0.
+        base: Difference of level 0 to 127 scales, in units in the last place.
+        grid: How the differences are coded; the last level means "the other end".
+        weights: Where the weights lie in the original.
+        weights_bytes: Their bytes.
+        is_inner: Whether the channels are the last axis of the weights; otherwise the first.
+        others: How the differences to the scaled integers are coded; None when there are none.
+    """
+
+    offset: int
+    ratio: int
+    base: int
+    grid: Grid
+    weights: int
+    weights_bytes: int
+    is_inner: bool
+    others: Wide | None
+
+
+AnyPiece: TypeAlias = "Copy | Integers | Codebook | Wide | Scaled | Extremes"
 
 
 class Section(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -199,13 +229,15 @@ def _check_sections(header: Header, residue_bytes: int) -> None:
 
 
 def _check_piece(piece: AnyPiece, position: int, place: str) -> None:
-    if isinstance(piece, (Copy, Scaled)):
+    if isinstance(piece, (Copy, Scaled, Extremes)):
         _require(piece.offset >= 0 and piece.offset + piece.length <= position, f"{place}: refers to {piece.offset}")
     if isinstance(piece, Copy):
         _require(piece.length <= 8 * MAX_ELEMENTS, f"{place}: copies {piece.length} bytes")
         return
     _check_grid(piece.grid, place)
-    count = piece.grid.rows * piece.grid.columns
+    matrix = piece.mask if isinstance(piece, Codebook) and piece.mask is not None else piece.grid
+    _check_grid(matrix, place)
+    count = matrix.rows * matrix.columns
     if isinstance(piece, Integers):
         _require(piece.bits in {4, 8, 16, 32, 64}, f"{place}: integers of {piece.bits} bits")
         _require(count * piece.bits == piece.length * 8, f"{place}: {count} integers in {piece.length} bytes")
@@ -213,21 +245,36 @@ def _check_piece(piece: AnyPiece, position: int, place: str) -> None:
         taps_fit = piece.bits == 8 and piece.grid.columns <= MAX_TAPS
         _require(taps_fit or not piece.has_taps, f"{place}: predicts {piece.grid.columns} columns")
         return
-    item_bytes = 4 if isinstance(piece, Scaled) else piece.item_bytes
+    item_bytes = 4 if isinstance(piece, (Scaled, Extremes)) else piece.item_bytes
     _require(item_bytes in {2, 4, 8}, f"{place}: elements of {item_bytes} bytes")
     _require(count * item_bytes == piece.length, f"{place}: {count} elements in {piece.length} bytes")
     if isinstance(piece, Wide):
         _check_wide(piece, place)
     elif isinstance(piece, Codebook):
         values = piece.values
-        fits = values.grid.rows * values.grid.columns == piece.grid.num_levels and not values.is_float
+        num_values = values.grid.rows * values.grid.columns
+        fits = piece.grid.num_levels <= num_values <= MAX_LEVELS and not values.is_float
         _require(fits and item_bytes < 8, f"{place}: codebook of another size")
+        _require(0 <= piece.zero < num_values, f"{place}: zero at {piece.zero} of {num_values}")
+        _require(piece.mask is None or piece.mask.num_levels <= 2, f"{place}: mask of more than two levels")
         _check_grid(values.grid, place)
         _check_wide(values, place)
     else:
         _require(0 <= piece.ratio < 1 << 32, f"{place}: ratio {piece.ratio}")
         _require(abs(piece.base) < 1 << 31, f"{place}: base {piece.base}")
         _require(not piece.grid.num_contexts, f"{place}: contexts in a sequence")
+    if isinstance(piece, Extremes):
+        _check_extremes(piece, position, count, place)
+
+
+def _check_extremes(piece: Extremes, position: int, count: int, place: str) -> None:
+    fits = 1 <= piece.weights_bytes <= MAX_ELEMENTS and piece.weights_bytes % count == 0
+    _require(fits, f"{place}: {count} channels in {piece.weights_bytes} weights")
+    _require(0 <= piece.weights <= position - piece.weights_bytes, f"{place}: weights at {piece.weights}")
+    if piece.others is not None:
+        _check_grid(piece.others.grid, place)
+        _check_wide(piece.others, place)
+        _require(not piece.others.is_float, f"{place}: differences are integers")
 
 
 def _check_wide(piece: Wide, place: str) -> None:

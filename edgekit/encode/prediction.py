@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.encode.describing import Array, Description, sequence_grid
+from edgekit.encode.describing import Array, Description, describe_wide, sequence_grid
 from edgekit.encode.numbers import I64
-from edgekit.encode.pieces import Scaled
-from edgekit.encode.restoring import scale
+from edgekit.encode.pieces import MAX_ELEMENTS, Extremes, Scaled, Wide
+from edgekit.encode.restoring import near_integers, scale
 from edgekit.encode.tables import MAX_LEVELS
+from edgekit.encode.tensors import TensorBytes
 
 _MOST_CANDIDATES = 256
 _MOST_ELEMENTS = 1 << 16
 _CLOSE = 1e-6
+_NEAR = 2
+_RATIOS = {"maximum": 0x42FE0000, "minimum": 0xC2FE0000}
+"""127.0 and -127.0."""
+
 _NEAR_RATIOS = range(-3, 4)
 
 
@@ -22,10 +31,13 @@ class Vectors:
 
     Args:
         content: The file.
+        tensors: What lies in it.
     """
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, tensors: Sequence[TensorBytes]) -> None:
         self._content = content
+        self._weights = {one.name: one for one in tensors if one.role == "tensor" and one.element == "i8"}
+        self._scales = {one.name: one for one in tensors if one.role == "scale"}
         self._seen: dict[int, list[int]] = {}
 
     def describe(self, offset: int, length: int) -> Description | None:
@@ -48,11 +60,50 @@ class Vectors:
             seen.append(offset)  # what follows from another need not be looked at again: the other does
         return found
 
-    def _read(self, offset: int, length: int) -> npt.NDArray[np.float32]:
+    def describe_extremes(self, vector: TensorBytes) -> Description | None:
+        """How minima or maxima follow from scales and weights that lie before them; None when they do not."""
+        weights, scales = self._weights.get(vector.name), self._scales.get(vector.name)
+        if vector.role not in _RATIOS or weights is None or scales is None or len(weights.shape) < 2:
+            return None
+        (count,) = vector.shape
+        before = max(weights.offset + weights.length, scales.offset + scales.length) <= vector.offset
+        if not before or scales.length != vector.length or weights.length > MAX_ELEMENTS:
+            return None
+        if weights.shape[0] != count and weights.shape[-1] != count:
+            return None
+        return self._extremes(vector, weights, scales)
+
+    def _extremes(self, vector: TensorBytes, weights: TensorBytes, scales: TensorBytes) -> Description | None:
+        ratio = _RATIOS[vector.role]
+        patterns = self._read(vector.offset, vector.length).view(np.int32).astype(np.int64)
+        factors = self._read(scales.offset, scales.length)
+        difference = patterns - scale(factors, ratio)
+        is_near = np.abs(difference) <= _NEAR
+        if not is_near.any():
+            return None
+        low = int(difference[is_near].min())
+        escape = int(difference[is_near].max()) - low + 1
+        levels = np.where(is_near, difference - low, escape).astype(np.uint8)
+        grid = sequence_grid(levels, 0)
+        is_inner = weights.shape[0] != vector.shape[0]
+        place = (weights.offset, weights.length, is_inner)
+        piece = Extremes(0, vector.length, scales.offset, ratio, low, grid, *place, None)
+        array = Array("differences", grid, levels[None])
+        if is_near.all():
+            return Description(piece, (array,))
+        content = self._content[weights.offset : weights.offset + weights.length]
+        others = (patterns - near_integers(factors, content, piece))[~is_near]
+        described = describe_wide(others, 8 * others.size, 64)
+        if not described or not isinstance(described[0].piece, Wide):
+            return None
+        piece = msgspec.structs.replace(piece, others=described[0].piece)
+        return Description(piece, (array, *described[0].parts))
+
+    def _read(self, offset: int, length: int) -> npt.NDArray[Any]:
         return np.frombuffer(self._content[offset : offset + length], dtype="<f4")
 
 
-def _describe(vector: npt.NDArray[np.float32], other: npt.NDArray[np.float32], offset: int) -> Description | None:
+def _describe(vector: npt.NDArray[Any], other: npt.NDArray[Any], offset: int) -> Description | None:
     ratio = _ratio(vector, other)
     if ratio is None:
         return None
@@ -72,7 +123,7 @@ def _describe(vector: npt.NDArray[np.float32], other: npt.NDArray[np.float32], o
     return Description(piece, (Array("differences", grid, levels[None]),))
 
 
-def _ratio(vector: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> int | None:
+def _ratio(vector: npt.NDArray[Any], other: npt.NDArray[Any]) -> int | None:
     """Bits of the float32 that takes the one vector to the other, or None when none does."""
     usable = np.isfinite(vector) & np.isfinite(other) & (other != 0) & (vector != 0)
     if np.count_nonzero(usable) * 2 < vector.size:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,10 @@ from edgekit.encode.numbers import (
     taps_from_bytes,
     undo_taps,
 )
-from edgekit.encode.pieces import AnyPiece, Codebook, Copy, Family, Integers, Scaled, Wide
+from edgekit.encode.pieces import MAX_TAPS, AnyPiece, Codebook, Copy, Extremes, Family, Integers, Scaled, Wide
 from edgekit.encode.tables import MAX_LEVELS, Tables
 
-U8 = npt.NDArray[np.uint8]
+U8: TypeAlias = "npt.NDArray[Any]"
 
 
 class Families:
@@ -34,11 +34,11 @@ class Families:
     def __init__(self) -> None:
         self._tables: dict[tuple[Family, bool], Tables] = {}
 
-    def save(self) -> dict[tuple[Family, bool], npt.NDArray[np.int64]]:
+    def save(self) -> dict[tuple[Family, bool], npt.NDArray[Any]]:
         """Remember the state, for `restore`."""
         return {key: tables.save() for key, tables in self._tables.items()}
 
-    def restore(self, saved: dict[tuple[Family, bool], npt.NDArray[np.int64]]) -> None:
+    def restore(self, saved: dict[tuple[Family, bool], npt.NDArray[Any]]) -> None:
         """Go back to a state from `save`; what was made since starts again."""
         self._tables = {key: table for key, table in self._tables.items() if key in saved}
         for (family, is_flat), weights in saved.items():
@@ -95,6 +95,8 @@ def restore(piece: AnyPiece, chain: Chain, earlier: Callable[[int, int], bytes])
         return _to_bytes(_wide_values(piece, chain), 8 * piece.item_bytes)
     if isinstance(piece, Codebook):
         return _restore_codebook(piece, chain)
+    if isinstance(piece, Extremes):
+        return _restore_extremes(piece, chain, earlier)
     return _restore_scaled(piece, chain, earlier(piece.offset, piece.length))
 
 
@@ -103,7 +105,7 @@ def _restore_integers(piece: Integers, chain: Chain) -> bytes:
     taps = b""
     if piece.has_taps:
         taps = chain.raw.take(grid.columns * (grid.columns - 1) // 2)
-    levels = chain.levels("integers", grid).reshape(grid.rows, grid.columns)
+    levels = chain.levels(integer_family(grid), grid).reshape(grid.rows, grid.columns)
     if piece.has_taps:
         differences = levels.astype(np.int16) + np.int16(grid.low)
         values = undo_taps(differences, taps_from_bytes(taps, grid.columns)).astype(np.int64)
@@ -115,6 +117,11 @@ def _restore_integers(piece: Integers, chain: Chain) -> bytes:
     # by table: a byte's worth of values at most, whatever their width
     table = (np.arange(MAX_LEVELS, dtype=np.int64) + piece.base).astype(f"<i{piece.bits // 8}")
     return table.take(levels).tobytes()
+
+
+def integer_family(grid: Grid) -> Family:
+    """Kernels of depthwise convolutions and the like have other tails than long rows."""
+    return "kernels" if grid.columns <= MAX_TAPS else "integers"
 
 
 def _wide_values(piece: Wide, chain: Chain) -> U64:
@@ -132,7 +139,17 @@ def _wide_values(piece: Wide, chain: Chain) -> U64:
 def _restore_codebook(piece: Codebook, chain: Chain) -> bytes:
     keys = np.cumsum(_wide_values(piece.values, chain).view(np.int64)).view(np.uint64)
     codebook = _unsigned(float_patterns(keys, 8 * piece.item_bytes), 8 * piece.item_bytes)
-    levels = chain.levels("indices", piece.grid).reshape(piece.grid.rows, piece.grid.columns)
+    indices = chain.levels("indices", piece.grid)
+    if piece.mask is None:
+        levels = indices.reshape(piece.grid.rows, piece.grid.columns)
+    else:
+        mask = chain.levels("masks", piece.mask)
+        places = np.flatnonzero(mask)
+        if places.size != indices.size:
+            raise IntegrityError(f"{indices.size} values for {places.size} places")
+        mask[:] = piece.zero
+        mask[places] = indices
+        levels = mask.reshape(piece.mask.rows, piece.mask.columns)
     if levels.size and int(levels.max()) >= codebook.size:
         raise IntegrityError(f"index {int(levels.max())} in a codebook of {codebook.size}")
     return codebook.take(_in_file_order(levels, piece.is_transposed)).tobytes()
@@ -144,7 +161,31 @@ def _restore_scaled(piece: Scaled, chain: Chain, others: bytes) -> bytes:
     return (predicted + levels + piece.base).astype("<i4").tobytes()
 
 
-def scale(others: npt.NDArray[np.float32], ratio: int) -> I64:
+def _restore_extremes(piece: Extremes, chain: Chain, earlier: Callable[[int, int], bytes]) -> bytes:
+    levels = chain.levels("differences", piece.grid).astype(np.int64)
+    scales = np.frombuffer(earlier(piece.offset, piece.length), dtype="<f4")
+    patterns = scale(scales, piece.ratio) + levels + piece.base
+    if piece.others is not None:
+        chosen = np.flatnonzero(levels == piece.grid.num_levels - 1)
+        differences = _wide_values(piece.others, chain).view(np.int64)
+        if differences.size != chosen.size:
+            raise IntegrityError(f"{differences.size} differences for {chosen.size} channels")
+        weights = earlier(piece.weights, piece.weights_bytes)
+        patterns[chosen] = near_integers(scales, weights, piece)[chosen] + differences
+    return patterns.astype("<i4").tobytes()
+
+
+def near_integers(scales: npt.NDArray[Any], weights: bytes, piece: Extremes) -> I64:
+    """Patterns of the extreme integer of every channel, scaled: the least or the greatest, by the sign of the ratio."""
+    values = np.frombuffer(weights, dtype=np.int8)
+    matrix = values.reshape(-1, scales.size).T if piece.is_inner else values.reshape(scales.size, -1)
+    extremes = matrix.min(axis=1) if piece.ratio >> 31 else matrix.max(axis=1)
+    with np.errstate(all="ignore"):
+        product = scales.astype(np.float32) * extremes.astype(np.float32)
+    return np.where(np.isnan(product) | (product == 0), 0, product.view(np.int32)).astype(np.int64)
+
+
+def scale(others: npt.NDArray[Any], ratio: int) -> I64:
     """Patterns of float32 products, as integers. One IEEE multiplication each: the same on every machine."""
     with np.errstate(all="ignore"):
         product = others.astype(np.float32) * np.array([ratio], dtype=np.uint32).view(np.float32)

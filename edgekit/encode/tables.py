@@ -6,12 +6,14 @@ machine computes the same tables.
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
 from edgekit.encode.lanes import PROBABILITY_TOTAL, U16, U32
 
-I64 = npt.NDArray[np.int64]
+I64: TypeAlias = "npt.NDArray[Any]"
 
 MAX_LEVELS = 256
 """Distinct symbols of one array."""
@@ -26,8 +28,10 @@ SPAN = 2 * CENTRE + 1
 """Symbols are distances from a centre, -255 to 255, kept in columns 0 to 510."""
 
 INCREMENT = 1 << 12
-_PRIOR_SYMBOLS = 48
-MOST_REMEMBERED = 4096
+_LEAST_PRIOR, _MOST_PRIOR, _PRIOR_PER_WIDTH = 24, 600, 12
+"""Symbols that a bell curve weighs: the wider, the more levels there are to learn."""
+
+MOST_REMEMBERED = 16384
 """Symbols that a context remembers from the tensors before."""
 
 
@@ -35,9 +39,11 @@ def _bell_curves() -> I64:
     """Student's t with 7 degrees of freedom at every width: close to what trained weights look like."""
     distance = np.abs(np.arange(SPAN) - CENTRE).astype(np.float64)
     curves = np.empty((NUM_CONTEXTS, SPAN), dtype=np.int64)
+    weights = np.empty((NUM_CONTEXTS, 1), dtype=np.int64)
     for context in range(NUM_CONTEXTS):
         octave, quarter = divmod(context, STEPS_PER_OCTAVE)
         mean_magnitude = 2.0 ** (octave + FIRST_OCTAVE) * (1.0 + (quarter + 0.5) / STEPS_PER_OCTAVE)
+        weights[context] = min(max(_LEAST_PRIOR, int(_PRIOR_PER_WIDTH * mean_magnitude)), _MOST_PRIOR)
         width = mean_magnitude / 0.84  # E|x| of t(7) is 0.84 of its scale
         total = np.zeros(SPAN, dtype=np.float64)
         for offset in (-0.375, -0.125, 0.125, 0.375):
@@ -47,7 +53,7 @@ def _bell_curves() -> I64:
             total = total + 1.0 / (square * square)
         curves[context] = (total * (1 << 16) / (4.0 * width)).astype(np.int64) + 1
     sums: I64 = curves.sum(axis=1, keepdims=True)
-    return curves * (_PRIOR_SYMBOLS * INCREMENT) // sums + 1
+    return curves * (weights * INCREMENT) // sums + 1
 
 
 class Tables:

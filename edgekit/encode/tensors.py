@@ -8,6 +8,8 @@ import msgspec
 
 Element: TypeAlias = Literal["i4", "u8", "i8", "i16", "i32", "i64", "f16", "bf16", "f32", "f64"]
 
+Role: TypeAlias = Literal["tensor", "scale", "minimum", "maximum"]
+
 ELEMENT_BITS: dict[Element, int] = {
     "i4": 4,
     "u8": 8,
@@ -38,7 +40,7 @@ class TensorBytes(msgspec.Struct, frozen=True):
     """
 
     name: str
-    role: Literal["tensor", "scale", "minimum", "maximum"]
+    role: Role
     element: Element
     shape: tuple[int, ...]
     offset: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from edgekit.encode.tensors import Element, TensorBytes
+from edgekit.encode.tensors import Element, Role, TensorBytes
 
 IDENTIFIER = b"TFL3"
 
@@ -29,7 +29,7 @@ _ELEMENTS: dict[int, Element] = {
     18: "bf16",
 }
 _MOST_ENTRIES = 1 << 20
-_SCALE, _MINIMUM, _MAXIMUM = 2, 0, 1
+_PARAMETERS: dict[Role, int] = {"minimum": 0, "maximum": 1, "scale": 2}
 
 
 class _OutOfBoundsError(Exception):
@@ -111,7 +111,7 @@ def _tensors_of(content: memoryview, graph: _Table, buffers: list[tuple[int, int
             offset, length = buffers[buffer]
             yield TensorBytes(name, "tensor", element, shape, offset, length, _zero(content, quantization))
         if quantization is not None:
-            for role, field in (("minimum", _MINIMUM), ("maximum", _MAXIMUM), ("scale", _SCALE)):
+            for role, field in _PARAMETERS.items():
                 start, count = quantization.vector(field, 4)
                 yield TensorBytes(name, role, "f32", (count,), start, 4 * count)
 

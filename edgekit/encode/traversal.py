@@ -8,6 +8,7 @@ before. So neither row nor column statistics have to be sent.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +16,14 @@ import numpy.typing as npt
 from edgekit.encode.lanes import U32
 from edgekit.encode.tables import FIRST_OCTAVE, NUM_CONTEXTS, STEPS_PER_OCTAVE
 
-F32 = npt.NDArray[np.float32]
-I32 = npt.NDArray[np.int32]
-I64 = npt.NDArray[np.int64]
+F32: TypeAlias = "npt.NDArray[Any]"
+I32: TypeAlias = "npt.NDArray[Any]"
+I64: TypeAlias = "npt.NDArray[Any]"
 
 FIRST_INTERVAL = 2048
 LAST_INTERVAL = 65536
 _SMALLEST_BLOCK = 8
-_FIRST_BLOCKS = 12
+_FIRST_BLOCKS = 16
 _FEWEST_STEPS = 8
 _COLUMN_PRIOR_ROWS = 2
 _FLOAT_SHIFT = np.uint32(21)
