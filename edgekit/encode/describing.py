@@ -1,5 +1,8 @@
 """Which description a tensor gets: the shortest of those that fit it."""
 
+# numpy's stubs lose the type of .reshape, .view, .copy and .T under Python 3.10; everything else stays strict.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from typing import Any, TypeAlias
@@ -25,7 +28,7 @@ from edgekit.encode.restoring import float_keys, integer_family
 from edgekit.encode.tables import MAX_LEVELS, NUM_CONTEXTS
 from edgekit.encode.tensors import ELEMENT_BITS, Element
 
-U8: TypeAlias = "npt.NDArray[Any]"
+U8: TypeAlias = npt.NDArray[np.uint8]
 Matrix: TypeAlias = npt.NDArray[Any]
 
 _FEWEST_PER_CODE = 4
@@ -126,25 +129,26 @@ def _with_taps(matrix: I64, centre: int, is_transposed: bool, length: int, num_l
 def _describe_codebook(keys: U64, indices: U8, bits: int, num_lanes: int) -> list[Description]:
     distances = np.diff(keys.view(np.int64), prepend=np.int64(0))
     value_list = describe_wide(distances, keys.size * bits // 8, bits)
-    if not value_list or not isinstance(value_list[0].piece, Wide):
+    coded_values = value_list[0].piece if value_list else None
+    if not isinstance(coded_values, Wide):
         return []
-    values = value_list[0]
+    values = value_list[0].parts
     matrix, is_transposed = _upright(indices)
     zero = int(np.searchsorted(keys, np.uint64(1 << (bits - 1))))
     tried: list[Description] = []
     item_bytes, length = bits // 8, indices.size * bits // 8
     zero = min(zero, keys.size - 1)
     for grid in _grids(matrix, -zero, num_lanes):
-        piece = Codebook(0, length, item_bytes, values.piece, grid, is_transposed)
-        tried.append(Description(piece, (*values.parts, Array("indices", grid, _shaped(matrix, grid)))))
+        piece = Codebook(0, length, item_bytes, coded_values, grid, is_transposed)
+        tried.append(Description(piece, (*values, Array("indices", grid, _shaped(matrix, grid)))))
     others = matrix[matrix != zero]
     if others.size * _MASK_SHARE <= matrix.size and others.size:
         mask = (matrix != zero).astype(np.uint8)
         grid = sequence_grid(others, -zero)
         for mask_grid in _grids(mask, 0, num_lanes):
-            piece = Codebook(0, length, item_bytes, values.piece, grid, is_transposed, mask_grid, zero)
+            piece = Codebook(0, length, item_bytes, coded_values, grid, is_transposed, mask_grid, zero)
             arrays = (Array("indices", grid, others[None]), Array("masks", mask_grid, mask))
-            tried.append(Description(piece, (*values.parts, *arrays)))
+            tried.append(Description(piece, (*values, *arrays)))
     return tried
 
 

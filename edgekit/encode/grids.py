@@ -1,9 +1,12 @@
 """Arrays of small integers through the lanes: as a matrix with contexts, or as a plain sequence."""
 
+# numpy's stubs lose the type of .reshape, .view, .copy and .T under Python 3.10; everything else stays strict.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -21,9 +24,9 @@ from edgekit.encode.traversal import (
     row_blocks,
 )
 
-U8: TypeAlias = "npt.NDArray[Any]"
-I32: TypeAlias = "npt.NDArray[Any]"
-I64: TypeAlias = "npt.NDArray[Any]"
+U8: TypeAlias = npt.NDArray[np.uint8]
+I32: TypeAlias = npt.NDArray[np.int32]
+I64: TypeAlias = npt.NDArray[np.int64]
 
 _TOP_BITS = np.uint32(21)
 

@@ -5,9 +5,12 @@ lanes that need a word take the next ones in the order of the lanes. States live
 two bytes that a lane costs are paid once.
 """
 
+# numpy's stubs lose the type of .reshape, .view, .copy and .T under Python 3.10; everything else stays strict.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +22,8 @@ PROBABILITY_TOTAL = 1 << PROBABILITY_BITS
 MAX_LANES = 1024
 _LOWER_BOUND = 1 << 16
 
-U16: TypeAlias = "npt.NDArray[Any]"
-U32: TypeAlias = "npt.NDArray[Any]"
+U16: TypeAlias = npt.NDArray[np.uint16]
+U32: TypeAlias = npt.NDArray[np.uint32]
 
 _WORD_BITS = np.uint32(16)
 _LOW = np.uint32(_LOWER_BOUND)

@@ -1,5 +1,8 @@
 """Wide numbers as a small level and raw bits; raw bits as bytes; a column from the columns before it."""
 
+# numpy's stubs lose the type of .reshape, .view, .copy and .T under Python 3.10; everything else stays strict.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from typing import Any, TypeAlias
@@ -9,10 +12,10 @@ import numpy.typing as npt
 
 from edgekit.core.errors import IntegrityError
 
-I16: TypeAlias = "npt.NDArray[Any]"
-I64: TypeAlias = "npt.NDArray[Any]"
-U64: TypeAlias = "npt.NDArray[Any]"
-U8: TypeAlias = "npt.NDArray[Any]"
+I16: TypeAlias = npt.NDArray[np.int16]
+I64: TypeAlias = npt.NDArray[np.int64]
+U64: TypeAlias = npt.NDArray[np.uint64]
+U8: TypeAlias = npt.NDArray[np.uint8]
 
 _TAP_BITS = 6
 _PLAIN = 4

@@ -1,5 +1,8 @@
 """float32 vectors that are others of the file times a constant: scales of biases, minima and maxima of ranges."""
 
+# numpy's stubs lose the type of .reshape, .view, .copy and .T under Python 3.10; everything else stays strict.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

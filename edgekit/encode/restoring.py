@@ -1,5 +1,8 @@
 """From a description and coded words back to the bytes of a tensor."""
 
+# numpy's stubs lose the type of .reshape, .view, .copy and .T under Python 3.10; everything else stays strict.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -25,7 +28,7 @@ from edgekit.encode.numbers import (
 from edgekit.encode.pieces import MAX_TAPS, AnyPiece, Codebook, Copy, Extremes, Family, Integers, Scaled, Wide
 from edgekit.encode.tables import MAX_LEVELS, Tables
 
-U8: TypeAlias = "npt.NDArray[Any]"
+U8: TypeAlias = npt.NDArray[np.uint8]
 
 
 class Families:

@@ -4,16 +4,19 @@ Whatever decides a probability here is an integer or the result of single IEEE o
 machine computes the same tables.
 """
 
+# numpy's stubs lose the type of .reshape, .view, .copy and .T under Python 3.10; everything else stays strict.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from edgekit.encode.lanes import PROBABILITY_TOTAL, U16, U32
 
-I64: TypeAlias = "npt.NDArray[Any]"
+I64: TypeAlias = npt.NDArray[np.int64]
 
 MAX_LEVELS = 256
 """Distinct symbols of one array."""

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgekit.core.errors import IntegrityError
+from edgekit.encode.container import read_front, write_front
+from edgekit.encode.grids import Grid
+from edgekit.encode.lanes import MAX_LANES
+from edgekit.encode.pieces import AnyPiece, Codebook, Copy, Extremes, Header, Integers, Scaled, Section, Wide
+from edgekit.encode.residue import compress
+from edgekit.encode.unpacking import MemorySink, unpack
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+def restored(packed: bytes, max_bytes: int = 1 << 31) -> bytes:
+    sink = MemorySink()
+    unpack(io.BytesIO(packed), len(packed), sink, max_bytes=max_bytes)
+    return bytes(sink.content)
+
+
+@pytest.fixture(scope="module")
+def golden() -> bytes:
+    return (GOLDEN / "ekz_v1.ekz").read_bytes()
+
+
+def test_version_1_is_read_for_ever(golden: bytes) -> None:
+    assert restored(golden) == (GOLDEN / "ekz_v1.tflite").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bit", [0, 5])
+def test_unpack_finds_every_flipped_byte(golden: bytes, bit: int) -> None:
+    for place in range(len(golden)):
+        damaged = bytearray(golden)
+        damaged[place] ^= 1 << bit
+        with pytest.raises(IntegrityError):
+            restored(bytes(damaged))
+
+
+def test_unpack_finds_every_missing_end(golden: bytes) -> None:
+    for length in range(len(golden)):
+        with pytest.raises(IntegrityError):
+            restored(golden[:length])
+
+
+def test_unpack_refuses_bytes_behind_the_end(golden: bytes) -> None:
+    with pytest.raises(IntegrityError, match="header says"):
+        restored(golden + b"x")
+
+
+def test_unpack_says_which_section_is_damaged(golden: bytes) -> None:
+    damaged = bytearray(golden)
+    damaged[-1] ^= 1
+    with pytest.raises(IntegrityError, match=r"section \d+ is damaged \(offset \d+ to \d+\)"):
+        restored(bytes(damaged))
+
+
+def test_unpack_says_so_when_the_format_is_newer(golden: bytes) -> None:
+    newer = golden[:8] + struct.pack("<H", 2) + golden[10:]
+    with pytest.raises(IntegrityError, match="version 2") as caught:
+        restored(newer)
+    assert caught.value.hint is not None
+    assert "newer" in caught.value.hint
+
+
+def test_unpack_refuses_a_file_of_another_kind() -> None:
+    with pytest.raises(IntegrityError, match=r"no \.ekz file"):
+        restored(b"\x89PNG\r\n\x1a\n" + bytes(100))
+
+
+def test_unpack_refuses_more_than_is_wanted(golden: bytes) -> None:
+    with pytest.raises(IntegrityError, match="at most 100 are wanted"):
+        restored(golden, max_bytes=100)
+
+
+def test_unpack_refuses_a_header_of_2_gb_in_a_small_file() -> None:
+    front = struct.pack("<8sHHII", b"\x89EKZ\r\n\x1a\n", 1, 0, 1 << 31, 900)
+    with pytest.raises(IntegrityError, match="header of 2147483648 bytes"):
+        restored(front + bytes(1000))
+
+
+def test_residue_never_unpacks_to_more_than_declared() -> None:
+    packed = compress(bytes(1 << 20))
+    content = ekz(Header("unknown", 10, bytes(32), (section(packed, 10),), ()), packed)
+    with pytest.raises(IntegrityError, match="section 0"):
+        restored(content)
+
+
+@pytest.mark.parametrize("size", [-1, (1 << 31) + 1, 1 << 60])
+def test_header_is_refused_when_the_size_is_impossible(size: int) -> None:
+    with pytest.raises(IntegrityError, match="makes no sense"):
+        restored(ekz(Header("unknown", size, bytes(32), (), ())))
+
+
+GRID = Grid(rows=4, columns=8, num_levels=16, low=-8, first_context=3, num_contexts=4)
+SEQUENCE = Grid(rows=1, columns=32, num_levels=16, low=-8)
+WIDE = Wide(0, 128, 4, False, 3, 0, SEQUENCE)
+BOOK = Wide(0, 64, 4, False, 3, 0, Grid(rows=1, columns=16, num_levels=16, low=0))
+PIECES: list[AnyPiece] = [
+    Integers(0, 32, 8, -8, GRID),
+    Integers(0, 32, 8, -8, GRID, False, True),
+    WIDE,
+    Codebook(0, 128, 4, BOOK, GRID),
+    Codebook(0, 128, 4, BOOK, SEQUENCE, False, msgspec.structs.replace(GRID, num_levels=2, low=0), 3),
+]
+REFERRING: list[AnyPiece] = [
+    Copy(0, 32, 0),
+    Scaled(0, 128, 0, 0x3F800000, 0, SEQUENCE),
+    Extremes(0, 128, 0, 0x42FE0000, 0, SEQUENCE, 0, 96, False, WIDE),
+]
+
+
+@given(
+    st.lists(st.sampled_from(PIECES), min_size=1, max_size=3),
+    st.lists(st.sampled_from(REFERRING), max_size=2),
+    st.binary(max_size=4096),
+    st.integers(1, 64),
+)
+def test_unpack_of_any_words_gives_bytes_or_an_integrity_error(
+    first: list[AnyPiece], later: list[AnyPiece], noise: bytes, num_lanes: int
+) -> None:
+    padded = [PIECES[2], *first, *later]
+    content = noise[: max(0, len(noise) - 64)].ljust(4 * num_lanes, b"\xff") + noise[-64:]
+    num_words = (len(content) - 4 * num_lanes) // 3
+    one = Section(len(content), zlib.crc32(content), len(padded), num_words, num_lanes)
+    size = sum(piece.length for piece in padded)
+    with pytest.raises(IntegrityError):  # at the latest, the SHA-256 is wrong
+        restored(ekz(Header("unknown", size, bytes(32), (one,), tuple(padded)), content))
+
+
+GRID_CHANGES = [
+    {"rows": 0},
+    {"rows": 1 << 40},
+    {"columns": 0},
+    {"columns": 1 << 40},
+    {"num_levels": 0},
+    {"num_levels": 257},
+    {"low": -256},
+    {"low": 250},
+    {"first_context": -1},
+    {"first_context": 47},
+    {"num_contexts": -1},
+    {"num_contexts": 49},
+    {"magnitude": 0},
+    {"row_prior": 0},
+]
+
+
+@pytest.mark.parametrize("change", GRID_CHANGES, ids=str)
+def test_header_is_refused_when_a_grid_is_impossible(change: dict[str, int]) -> None:
+    piece = Integers(0, 32, 8, -8, msgspec.structs.replace(GRID, **change))
+    with pytest.raises(IntegrityError, match="makes no sense"):
+        restored(ekz(Header("unknown", 32, bytes(32), (Section(0, 0, 1, 0, 1),), (piece,))))
+
+
+PIECE_CHANGES: list[AnyPiece] = [
+    Copy(0, 32, 1),
+    Integers(0, 31, 8, -8, GRID),
+    Integers(-1, 32, 8, -8, GRID),
+    Integers(0, 32, 7, -8, GRID),
+    msgspec.structs.replace(WIDE, shift=40),
+    msgspec.structs.replace(WIDE, grid=GRID),
+    msgspec.structs.replace(WIDE, base=-1),
+    Codebook(0, 128, 4, WIDE, GRID),
+    Scaled(0, 128, 0, 1, 0, SEQUENCE),
+]
+
+
+@pytest.mark.parametrize("piece", PIECE_CHANGES, ids=lambda piece: type(piece).__name__)
+def test_header_is_refused_when_a_piece_is_impossible(piece: AnyPiece) -> None:
+    header = Header("unknown", piece.length, bytes(32), (Section(0, 0, 1, 0, 1),), (piece,))
+    with pytest.raises(IntegrityError, match="makes no sense"):
+        restored(ekz(header))
+
+
+def test_header_is_refused_with_too_many_lanes() -> None:
+    one = Section(4 * MAX_LANES + 4, 0, 1, 0, MAX_LANES + 1)
+    with pytest.raises(IntegrityError, match="lanes"):
+        restored(ekz(Header("unknown", 32, bytes(32), (one,), (PIECES[0],))))
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=200))
+def test_read_front_of_any_bytes_is_an_integrity_error(content: bytes) -> None:
+    for front in (content, b"\x89EKZ\r\n\x1a\n\x01\0\0\0" + content):
+        with pytest.raises(IntegrityError):
+            read_front(io.BytesIO(front), len(front))
+
+
+def section(payload: bytes, size: int) -> Section:
+    return Section(len(payload), zlib.crc32(payload), 0, size)
+
+
+def ekz(header: Header, *payloads: bytes) -> bytes:
+    return b"".join([write_front(header), *payloads])
