@@ -16,11 +16,22 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekit.api import classify, compress, evaluate_file, export, train, verify
+    from edgekit.api import classify, compress, evaluate_file, export, pack, train, unpack, verify
     from edgekit.core.errors import EdgekitError
 
 __version__ = "0.1.0"
-__all__ = ["EdgekitError", "__version__", "classify", "compress", "evaluate_file", "export", "train", "verify"]
+__all__ = [
+    "EdgekitError",
+    "__version__",
+    "classify",
+    "compress",
+    "evaluate_file",
+    "export",
+    "pack",
+    "train",
+    "unpack",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> object:

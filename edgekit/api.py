@@ -10,6 +10,7 @@ from edgekit.core.artifact import Artifact
 from edgekit.core.measurement import Accuracy
 from edgekit.core.prediction import Prediction
 from edgekit.core.recipe import DataSection, ModelSection, Recipe, load_recipe, override_recipe
+from edgekit.encode.files import PackedFile, pack_file, unpack_file
 from edgekit.pipeline import Compressed
 from edgekit.quantize.schemes import scheme_from_bits
 from edgekit.runtime.classify import Classifier
@@ -126,3 +127,22 @@ def classify(file: Path, *pictures: Path, top_k: int = 5) -> tuple[Prediction, .
     """Answers of a model file for picture files."""
     classifier = Classifier.open(Path(file))
     return tuple(classifier.classify(read_picture(Path(picture)), top_k=top_k) for picture in pictures)
+
+
+def pack(file: Path, out: Path | None = None) -> PackedFile:
+    """Pack a model file without loss; `out` is by default the same name with .ekz.
+
+    Raises:
+        EdgekitError: With the message and the hint that the command line would print.
+    """
+    return pack_file(Path(file), out)
+
+
+def unpack(file: Path, out: Path | None = None) -> PackedFile:
+    """Restore a packed file, byte for byte; `out` is by default the same name as .tflite or .onnx.
+
+    Raises:
+        IntegrityError: Anything is not as it was packed; the message says where.
+        EdgekitError: With the message and the hint that the command line would print.
+    """
+    return unpack_file(Path(file), out)

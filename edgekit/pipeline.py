@@ -1,7 +1,7 @@
 """The stages in order; the only place where they meet.
 
     load (name, run, checkpoint, ONNX) -> hub graph -> calibrate -> quantize -> lower twice (ONNX QDQ, TFLite)
-      -> verify -> measure latency -> report
+      -> pack -> verify -> measure latency -> report
 
 `compress` is the main job. Every stage takes and gives frozen types; files are written into a run folder.
 """
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edgekit.core.artifact import Artifact, ModelCard
 from edgekit.core.errors import CheckpointError, IntegrityError, MissingDependencyError, UnknownNameError, UsageError
 from edgekit.core.history import EpochRow
-from edgekit.core.layout import CURVES, FLOAT_ONNX, LABELS, MODEL_ONNX, MODEL_TFLITE, RECIPE
+from edgekit.core.layout import CURVES, FLOAT_ONNX, LABELS, MODEL_EKZ, MODEL_ONNX, MODEL_TFLITE, RECIPE
 from edgekit.core.measurement import Latency
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.quant import QuantizedGraph
@@ -38,6 +38,7 @@ from edgekit.data.dataset import Source
 from edgekit.data.drawing import draw_order
 from edgekit.data.opening import open_source
 from edgekit.data.reading import UnreadableLog, iterate_batches
+from edgekit.encode.files import pack_file
 from edgekit.export.activations import fitting_batch_size, float_activations
 from edgekit.export.choices import choose_data, hub_request, resolve_data, resolve_model, with_labels
 from edgekit.export.hub import HubModel, HubRequest, load_hub
@@ -168,12 +169,15 @@ def _make_run(
     with clock.stage("export"):
         artifacts = export(hub, quantized, folder, float_io=request.quantize.float_io)
         write_text(folder / LABELS, "".join(f"{label}\n" for label in hub.card.labels))
+    with clock.stage("pack"):
+        packed = pack_file(folder / MODEL_TFLITE, folder / MODEL_EKZ)
     with clock.stage("verify"):
         verification = verify(make_subject(hub, folder, sources.test), sources.test, request.verify, progress)
     with clock.stage("latency"):
         latency = _measure_latency(artifacts, progress) if request.measure_latency else []
     facts = RunFacts(
         artifacts=artifacts,
+        ekz_bytes=packed.ekz_bytes,
         latency=tuple(latency),
         stages=tuple(clock.rows),
         seed=request.quantize.seed,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def bench(
-    file: Annotated[Path, typer.Argument(help=".tflite or .onnx file, or a run folder.")],
+    file: Annotated[Path, typer.Argument(help=".tflite, .onnx or .ekz file, or a run folder.")],
     vs: Annotated[list[Path] | None, typer.Option("--vs", help="File to take turns with; may be given again.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     queries: Annotated[int, typer.Option(min=1, help="Queries counted; p99 needs 662.")] = 1000,

@@ -11,7 +11,7 @@ from edgekit.cli.console import model_file, print_json, show
 
 
 def classify(
-    file: Annotated[Path, typer.Argument(help=".tflite or .onnx file, or a run folder.")],
+    file: Annotated[Path, typer.Argument(help=".tflite, .onnx or .ekz file, or a run folder.")],
     pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line; for files that carry none.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Answers shown per picture.")] = 3,

@@ -11,7 +11,7 @@ from edgekit.cli.console import Bars, model_file, note, print_json, show
 
 
 def evaluate(
-    file: Annotated[Path, typer.Argument(help=".tflite or .onnx file, or a run folder.")],
+    file: Annotated[Path, typer.Argument(help=".tflite, .onnx or .ekz file, or a run folder.")],
     data: Annotated[str, typer.Option(help="Dataset, or a folder of class folders.")],
     pictures: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 2,

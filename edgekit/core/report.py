@@ -38,7 +38,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
         float_bytes: Float ONNX file.
         onnx_bytes: Quantized ONNX file.
         tflite_bytes: Quantized TFLite file.
-        ekz_bytes: Packed file; None until it is packed.
+        ekz_bytes: Packed TFLite file; None in reports that are older than the packer.
         limit_bytes: Order-0 entropy of the shipped integers plus side information (scales, biases).
     """
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import msgspec
 
-from edgekit.core.errors import DataError, UsageError
+from edgekit.core.errors import DataError, IntegrityError, UsageError
 from edgekit.core.storage import atomic_writer, write_bytes
 from edgekit.encode.container import MAGIC, read_front
 from edgekit.encode.packing import pack
@@ -82,7 +83,7 @@ def unpack_file(
     kind = read_kind(path)
     target = _target(path, out or path.with_suffix(_EXTENSIONS[kind]))
     size_bytes = path.stat().st_size
-    with path.open("rb") as stream, atomic_writer(target) as writer:
+    with _naming(path), path.open("rb") as stream, atomic_writer(target) as writer:
         header, pieces = unpack(stream, size_bytes, FileSink(writer), progress=progress, max_bytes=max_bytes)
     return PackedFile(
         path=target,
@@ -97,7 +98,7 @@ def unpack_bytes(path: Path, *, max_bytes: int = MAX_SIZE_BYTES) -> bytes:
     """The original of an .ekz file, in memory. Raises as `unpack_file`."""
     sink = MemorySink()
     _check_file(path)
-    with path.open("rb") as stream:
+    with _naming(path), path.open("rb") as stream:
         unpack(stream, path.stat().st_size, sink, max_bytes=max_bytes)
     return bytes(sink.content)
 
@@ -105,8 +106,13 @@ def unpack_bytes(path: Path, *, max_bytes: int = MAX_SIZE_BYTES) -> bytes:
 def read_kind(path: Path) -> FileKind:
     """What the original of an .ekz file is, from its header. Raises as `unpack_file`."""
     _check_file(path)
-    with path.open("rb") as stream:
+    with _naming(path), path.open("rb") as stream:
         return read_front(stream, path.stat().st_size).kind
+
+
+def extension_of(path: Path) -> str:
+    """The original's extension: ".tflite", ".onnx", or ".bin" where it is no model. Raises as `unpack_file`."""
+    return _EXTENSIONS[read_kind(path)]
 
 
 def is_packed(path: Path) -> bool:
@@ -114,6 +120,15 @@ def is_packed(path: Path) -> bool:
     _check_file(path)
     with path.open("rb") as stream:
         return stream.read(len(MAGIC)) == MAGIC
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Generator[None, None, None]:
+    """Put the file's name before what is wrong with it."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise IntegrityError(f"{path}: {error.message}", hint=error.hint) from error
 
 
 def _read(path: Path) -> bytes:

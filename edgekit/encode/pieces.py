@@ -292,6 +292,7 @@ def _check_grid(grid: Grid, place: str) -> None:
     _require(-CENTRE <= grid.low <= CENTRE - grid.num_levels + 1, f"{place}: levels from {grid.low}")
     last = grid.first_context + grid.num_contexts
     _require(grid.first_context >= 0 <= grid.num_contexts and last <= NUM_CONTEXTS, f"{place}: contexts to {last}")
+    _require(grid.num_contexts > 0 or grid.first_context == 0, f"{place}: a context in a sequence")
     _require(1 <= grid.magnitude <= 16 * CENTRE, f"{place}: magnitude {grid.magnitude}")
     _require(1 <= grid.row_prior <= 255, f"{place}: row prior {grid.row_prior}")
 

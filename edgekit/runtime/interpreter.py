@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from edgekit.core.artifact import ModelCard
 from edgekit.core.errors import IntegrityError, UsageError
+from edgekit.encode.files import EXTENSION, extension_of, unpack_file
 from edgekit.runtime.tensor import TensorSpec
 
 RawArray: TypeAlias = npt.NDArray[Any]
@@ -98,9 +100,10 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
 def load_interpreter(
     path: Path, *, num_threads: int = 1, exact: bool = True, keep_tensors: bool = False
 ) -> Interpreter:
-    """Load a .tflite or .onnx file with the first runtime that is installed.
+    """Load a .tflite, .onnx or .ekz file with the first runtime that is installed.
 
-    .tflite: `ai_edge_litert`, `tflite_runtime`, `tensorflow`, in this order; .onnx: `onnxruntime`.
+    .tflite: `ai_edge_litert`, `tflite_runtime`, `tensorflow`, in this order; .onnx: `onnxruntime`; .ekz: what was
+    packed, restored into a temporary folder while it is loaded.
 
     Args:
         path: The file.
@@ -118,12 +121,20 @@ def load_interpreter(
     path = Path(path)
     if num_threads < 1:
         raise UsageError(f"num_threads is {num_threads}, expected at least 1")
-    open_file = _opener(path)
+    if path.suffix.lower() != EXTENSION:
+        _opener(path)
     if not path.is_file():
         raise UsageError(f"no model file at {path}", hint="edgekit compress writes model.tflite and model.onnx")
     if path.stat().st_size == 0:
         raise IntegrityError(f"{path} is empty, 0 bytes", hint="write or copy it again")
-    return open_file(path, LoadSettings(num_threads=num_threads, exact=exact, keep_tensors=keep_tensors))
+    settings = LoadSettings(num_threads=num_threads, exact=exact, keep_tensors=keep_tensors)
+    if path.suffix.lower() != EXTENSION:
+        return _opener(path)(path, settings)
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        original = unpack_file(path, Path(folder) / path.with_suffix(extension_of(path)).name).path
+        interpreter: Any = _opener(original)(original, settings)
+    interpreter.file_path = path  # what messages name; the runtime has mapped or read what it needs
+    return interpreter
 
 
 def preload_runtime(path: Path) -> None:
@@ -134,8 +145,13 @@ def preload_runtime(path: Path) -> None:
     Raises:
         UsageError: Neither .tflite nor .onnx.
     """
-    _opener(Path(path))
-    for module in _RUNTIME_MODULES[Path(path).suffix.lower()]:
+    extension = Path(path).suffix.lower()
+    if extension == EXTENSION:
+        if not Path(path).is_file():
+            return
+        extension = extension_of(Path(path))
+    _opener(Path(path).with_suffix(extension))
+    for module in _RUNTIME_MODULES[extension]:
         try:
             importlib.import_module(module)
         except (ImportError, AttributeError, SystemError):
@@ -154,4 +170,4 @@ def _opener(path: Path) -> Callable[[Path, LoadSettings], Interpreter]:
         from edgekit.runtime.onnx_runtime import open_onnx
 
         return open_onnx
-    raise UsageError(f"{path} is no .tflite or .onnx file", hint="the extension decides which runtime loads it")
+    raise UsageError(f"{path} is no .tflite, .onnx or .ekz file", hint="the extension decides which runtime loads it")

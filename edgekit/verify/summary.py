@@ -26,6 +26,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         artifacts: File name -> written file.
+        ekz_bytes: Size of the TFLite file, packed.
         latency: One row per file; empty when it was not measured.
         stages: Time and memory of each stage.
         seed: Of the calibration draw.
@@ -33,6 +34,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     artifacts: Mapping[str, Artifact]
+    ekz_bytes: int
     latency: tuple[Latency, ...]
     stages: tuple[StageRow, ...]
     seed: int
@@ -71,7 +73,7 @@ def summarize(
             float_bytes=facts.artifacts[FLOAT_ONNX].size_bytes,
             onnx_bytes=facts.artifacts[MODEL_ONNX].size_bytes,
             tflite_bytes=facts.artifacts[MODEL_TFLITE].size_bytes,
-            ekz_bytes=None,
+            ekz_bytes=facts.ekz_bytes,
             limit_bytes=limit_bytes(quantized),
         ),
         accuracy=verification.accuracy,

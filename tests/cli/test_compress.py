@@ -20,7 +20,16 @@ from edgekit import pipeline
 from edgekit.core.recipe import load_recipe
 from edgekit.runtime.interpreter import load_interpreter
 
-FILES = {"float.onnx", "labels.txt", "model.onnx", "model.tflite", "recipe.toml", "report.html", "report.json"}
+FILES = {
+    "float.onnx",
+    "labels.txt",
+    "model.ekz",
+    "model.onnx",
+    "model.tflite",
+    "recipe.toml",
+    "report.html",
+    "report.json",
+}
 MODEL_FILES = ("float.onnx", "model.onnx", "model.tflite", "labels.txt", "recipe.toml")
 
 

@@ -149,6 +149,7 @@ GRID_CHANGES = [
     {"first_context": -1},
     {"first_context": 47},
     {"num_contexts": -1},
+    {"num_contexts": 0},  # and a first context: found by the fuzzer
     {"num_contexts": 49},
     {"magnitude": 0},
     {"row_prior": 0},

@@ -18,8 +18,9 @@ from edgekit.core.errors import (
     UsageError,
 )
 from edgekit.core.graph import Graph
+from edgekit.encode.files import pack_file
 from edgekit.quantize.execute import run_float
-from edgekit.runtime.interpreter import load_interpreter
+from edgekit.runtime.interpreter import load_interpreter, preload_runtime
 from edgekit.runtime.predict import predict_logits
 from edgekit.runtime.preprocess import normalize
 from edgekit.runtime.sample import random_input
@@ -40,6 +41,28 @@ class TestLoading:
         scheme = "float" if name.startswith("float") else "static_wi8_ai8"
         assert load_interpreter(tiny_models[name]).card == msgspec.structs.replace(card, scheme=scheme)
 
+    @pytest.mark.parametrize("name", ["int8.tflite", "float.onnx"])
+    def test_load_interpreter_restores_a_packed_file(
+        self, tiny_models: dict[str, Path], tmp_path: Path, name: str
+    ) -> None:
+        packed = tmp_path / "model.ekz"
+        pack_file(tiny_models[name], packed)
+        preload_runtime(packed)
+        original, restored = load_interpreter(tiny_models[name]), load_interpreter(packed)
+        batch = np.zeros((1, *original.input.shape[1:]), original.input.dtype)
+        assert (restored.run(batch) == original.run(batch)).all()
+        assert restored.card == original.card
+        assert restored.file_path == packed
+
+    def test_load_interpreter_names_the_packed_file_when_it_is_damaged(
+        self, tiny_models: dict[str, Path], tmp_path: Path
+    ) -> None:
+        packed = tmp_path / "model.ekz"
+        pack_file(tiny_models["float.tflite"], packed)
+        packed.write_bytes(packed.read_bytes()[:-1])
+        with pytest.raises(IntegrityError, match=r"model\.ekz: the file has"):
+            load_interpreter(packed)
+
     def test_load_interpreter_names_the_runtime_and_its_version(self, tiny_models: dict[str, Path]) -> None:
         assert load_interpreter(tiny_models["float.onnx"]).name == f"onnxruntime {onnxruntime.__version__}"
         assert load_interpreter(tiny_models["float.tflite"]).name.split()[0] == "litert"
@@ -58,7 +81,7 @@ class TestLoading:
     @pytest.mark.parametrize("name", ["model.pt", "model", "model.tflite.zip"])
     def test_load_interpreter_refuses_another_extension(self, tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_bytes(b"TFL3")
-        with pytest.raises(UsageError, match=r"no \.tflite or \.onnx"):
+        with pytest.raises(UsageError, match=r"no \.tflite, \.onnx or \.ekz"):
             load_interpreter(tmp_path / name)
 
     def test_load_interpreter_refuses_zero_threads(self, tiny_models: dict[str, Path]) -> None:
