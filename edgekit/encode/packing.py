@@ -38,6 +38,9 @@ Report: TypeAlias = Callable[[int], None]
 _SECTION_BYTES = 1 << 16
 _CHAIN_SYMBOLS = 1 << 24
 _BYTES_PER_LANE = 8192
+_LARGE_BYTES = 1 << 20
+"""From here on lanes cost too little to be spared: four times as many, which decode faster."""
+
 _FEWEST_LANES = 16
 _PIECE_BITS = 64
 """What a description costs in the header, about."""
@@ -85,7 +88,8 @@ def pack(content: bytes, *, progress: Report | None = None) -> Packed:
     kind, found = find_tensors(content)
     tensors = arranged(found, len(content))
     num_bytes = sum(tensor.length for tensor in tensors)
-    num_lanes = min(MAX_LANES, max(_FEWEST_LANES, 1 << (num_bytes // _BYTES_PER_LANE).bit_length()))
+    wanted = num_bytes // _BYTES_PER_LANE * (4 if num_bytes >= _LARGE_BYTES else 1)
+    num_lanes = min(MAX_LANES, max(_FEWEST_LANES, 1 << wanted.bit_length()))
     chains: list[_Chain] = []
     vectors = Vectors(content, tensors)
     earlier: dict[bytes, int] = {}

@@ -216,7 +216,7 @@ def test_verbose_tells_the_stages(network: Path, colours: Path, tmp_path: Path) 
     outcome = edgekit("compress", network, "--data", colours, "--out", tmp_path / "run", "--verbose", *QUICK)
 
     stages = [line.split()[0] for line in outcome.err.splitlines() if "peak" in line]
-    assert stages == ["load", "calibrate", "quantize", "export", "verify", "latency"]
+    assert stages == ["load", "calibrate", "quantize", "export", "pack", "verify", "latency"]
 
 
 def test_broken_pictures_are_named_counted_and_left_out(network: Path, tmp_path: Path) -> None:
