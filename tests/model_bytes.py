@@ -32,20 +32,20 @@ def onnx_bytes(tensors: dict[str, Array]) -> bytes:
 
 def tflite_bytes(tensors: dict[str, Array | Quantized]) -> bytes:
     """A model whose one subgraph holds these tensors and no operator."""
-    model = schema.ModelT()
+    model: Any = schema.ModelT()
     model.version = 3
     model.buffers = [schema.BufferT()]
-    graph = schema.SubGraphT()
+    graph: Any = schema.SubGraphT()
     graph.tensors, graph.inputs, graph.outputs, graph.operators = [], [], [], []
     for name, one in tensors.items():
         array = one.values if isinstance(one, Quantized) else one
-        buffer = schema.BufferT()
+        buffer: Any = schema.BufferT()
         buffer.data = np.frombuffer(array.tobytes(), dtype=np.uint8)
-        tensor = schema.TensorT()
+        tensor: Any = schema.TensorT()
         tensor.name, tensor.shape, tensor.type = name, list(array.shape), TFLITE_TYPES[array.dtype.str[1:]]
         tensor.buffer = len(model.buffers)
         if isinstance(one, Quantized):
-            quantization = schema.QuantizationParametersT()
+            quantization: Any = schema.QuantizationParametersT()
             quantization.scale, quantization.min, quantization.max = one.scales, one.minima, one.maxima
             quantization.zeroPoint = np.zeros(one.scales.size, dtype=np.int64)
             tensor.quantization = quantization

@@ -17,7 +17,7 @@ import io
 import lzma
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from benchmarking import (
 from edgekit.encode.grids import Grid, decode_matrix, encode_matrix
 from edgekit.encode.lanes import LaneDecoder, LaneEncoder
 from edgekit.encode.packing import pack
-from edgekit.encode.pieces import Copy, Extremes, Scaled
+from edgekit.encode.pieces import Codebook, Copy, Extremes, Scaled
 from edgekit.encode.tables import NUM_CONTEXTS, Tables
 from edgekit.encode.unpacking import MemorySink, PieceBytes, unpack
 
@@ -98,9 +98,11 @@ def measure_file(path: Path, num_rounds: int) -> dict[str, Figure]:
         source = Path(folder) / "model.ekz"
         source.write_bytes(packed)
         words = "import sys; from pathlib import Path; from edgekit.encode.files import unpack_file; "
-        words += "unpack_file(Path(sys.argv[1]), Path(sys.argv[1] + '.out'))"
+        words += "from edgekit.runtime.probe import peak_rss_mib; "
+        words += "unpack_file(Path(sys.argv[1]), Path(sys.argv[1] + '.out')); print(peak_rss_mib())"
         child = run_child([sys.executable, "-c", words, str(source)])
-        figures[f"{key}.unpack_peak_rss_mib"] = round(child.peak_rss_mib)
+        # what the child says of itself: wait4 starts from the peak of this process
+        figures[f"{key}.unpack_peak_rss_mib"] = round(float(child.stdout))
     return figures
 
 
@@ -108,7 +110,9 @@ def elements_of(one: PieceBytes) -> int:
     """Elements that a piece really codes."""
     if isinstance(one.piece, Copy | Scaled | Extremes):
         return 0
-    return one.piece.grid.rows * one.piece.grid.columns
+    mask = one.piece.mask if isinstance(one.piece, Codebook) else None
+    grid = mask or one.piece.grid
+    return grid.rows * grid.columns
 
 
 def unpacked(packed: bytes) -> list[PieceBytes]:
@@ -116,7 +120,7 @@ def unpacked(packed: bytes) -> list[PieceBytes]:
     return unpack(io.BytesIO(packed), len(packed), MemorySink())[1]
 
 
-def speeds(key: str, samples: dict[str, list[Sample]], num_weights: int) -> dict[str, Figure]:
+def speeds(key: str, samples: Mapping[str, Sequence[Sample]], num_weights: int) -> dict[str, Figure]:
     """CPU times, and millions of weights in a second of them."""
     figures: dict[str, Figure] = {}
     for phase, taken in samples.items():
