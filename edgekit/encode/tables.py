@@ -156,7 +156,7 @@ def frequencies(weights: I64) -> I64:
     Args:
         weights: [contexts, levels], positive, each row at most 2**47 in all.
 
-    >>> frequencies(np.array([[1, 1, 2]])).sum() == PROBABILITY_TOTAL
+    >>> int(frequencies(np.array([[1, 1, 2]])).sum()) == PROBABILITY_TOTAL
     True
     """
     num_levels = weights.shape[1]

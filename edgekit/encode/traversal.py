@@ -37,7 +37,7 @@ def row_blocks(num_rows: int, num_lanes: int) -> Iterator[tuple[int, int]]:
     """Blocks that double in size, so that the first ones teach the later ones their columns.
 
     >>> list(row_blocks(100, 1024))
-    [(0, 9), (9, 18), (18, 36), (36, 100)]
+    [(0, 8), (8, 16), (16, 32), (32, 64), (64, 100)]
     """
     begin = 0
     size = min(num_rows, num_lanes, max(_SMALLEST_BLOCK, -(-num_rows // _FIRST_BLOCKS)))

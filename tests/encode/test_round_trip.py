@@ -20,7 +20,7 @@ from model_bytes import onnx_bytes, tflite_bytes, typical_tensors
 THIRD_PARTY_LIMITS = {
     "mobilenet_v2_1.0_224_quant.tflite": 2_790_000,
     "mobilenet_v1_0.75_192_quant.tflite": 1_830_000,
-    "tf2_mobilenet_v2_1.0_224_ptq.tflite": 3_268_000,
+    "tf2_mobilenet_v2_1.0_224_ptq.tflite": 3_270_000,
     "vww_96_int8.tflite": 61_500,
 }
 
