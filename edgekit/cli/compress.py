@@ -67,7 +67,7 @@ def compress(
         from edgekit.report.text import render_summary
 
         show(render_summary(result.report))
-        show(f"\n{result.run_dir}: report.html, model.tflite, model.onnx")
+        show(f"\n{result.run_dir}: report.html, model.tflite, model.onnx, model.ekz")
     if not result.passed:
         raise typer.Exit(1)
 

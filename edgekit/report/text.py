@@ -82,7 +82,7 @@ def _sizes(report: Report) -> Table:
         Text("order-0 limit", style="dim"),
         Text(format_bytes(report.sizes.limit_bytes), style="dim"),
         Text(f"{format_number(limit)}{TIMES}", style="dim"),
-        Text("the least a lossless coder can reach", style="dim"),
+        Text("weights coded one by one", style="dim"),
     )
     return table
 
