@@ -138,7 +138,10 @@ class HistogramObserver:
         inverse = math.ldexp(1.0, -self._exponent)
         # A product with a power of two is exact, so float32 will do wherever that power is a normal number of it.
         factor = np.float32(inverse) if 1e-37 < inverse < 1e37 else np.float64(inverse)
-        index = np.floor(values * factor).astype(np.int32) - self._first
+        scaled = values * factor
+        if factor < 1:  # or nearly: a negative value too small for its quotient still lies left of zero
+            scaled[(scaled == 0) & (values < 0)] = -1
+        index = np.floor(scaled).astype(np.int32) - self._first
         num_zeros = int(values.size - np.count_nonzero(values)) * weight
         self._counts += np.bincount(index, minlength=NUM_BINS) * weight
         self._counts[-self._first] -= num_zeros

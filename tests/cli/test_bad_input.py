@@ -84,7 +84,7 @@ UNTRAINED = ("compress", "mobilenet_v1", "--untrained")
         (["export", "mobilenet_v1", "--untrained", "--out", "x.tflit"], ["did you mean '.tflite'?"]),
         (["verify", "."], ["no run folder", "edgekit compress"]),
         (["report", "nowhere"], ["no report at nowhere/report.json", "edgekit compress"]),
-        (["bench", "model.txt"], ["model.txt", ".tflite or .onnx"]),
+        (["bench", "model.txt"], ["model.txt", ".tflite, .onnx or .ekz"]),
         (["bench", "."], ["holds no model.tflite"]),
         (["classify", "none.tflite", "a.png"], ["no model file at none.tflite"]),
         (["evaluate", "none.tflite", "--data", "fashion_mnist_mini"], ["no model file at none.tflite"]),

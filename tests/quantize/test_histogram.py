@@ -42,6 +42,12 @@ def test_merged_histograms_equal_one_observer_of_all(batches: list[npt.NDArray[n
     assert_same(merge(observe(batch) for batch in batches), observe(*batches))
 
 
+def test_negative_value_too_small_to_divide_lies_left_of_zero() -> None:
+    histogram = observe(np.array([1e10, -1.2e-38, 1.2e-38], np.float32))
+    assert histogram.counts[histogram.zero_bin - 1] == 1
+    assert histogram.counts[histogram.zero_bin] == 1
+
+
 @given(values)
 def test_histogram_counts_every_value_in_its_bin(batch: npt.NDArray[np.float32]) -> None:
     histogram = observe(batch)
