@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,7 +71,10 @@ def test_compare_leaves_out_a_model_without_weights(
 
 
 @pytest.mark.bench
-def test_bench_accuracy_prints_its_document(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_accuracy_prints_its_document(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEKIT_DATA", str(shared_data))
     main(["--quick", "--models", "squeezenet", "--max-pictures", "100"])
 
     figures = json.loads(capsys.readouterr().out)
