@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from edgekit.cli.console import Bars, model_file, print_json, show
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from edgekit.cli.console import Bars, model_file, plain_table, print_json, show
 
 
 def bench(
@@ -39,35 +36,23 @@ def bench(
         print_json({"latency": results, "ratios": ratios})
         return
     # two tables: one of ten columns is wider than a terminal
-    show(
-        _table(
+    for titles, rows in (
+        (
             ("file", "runtime", "n", "p50 ms", "p90 ms", "p99 ms", "CPU p50"),
             [
                 (one.file, one.runtime, str(one.n), *map(_number, (one.p50_ms, one.p90_ms, one.p99_ms, one.cpu_p50_ms)))
                 for one in results
             ],
-        )
-    )
-    show(
-        _table(
+        ),
+        (
             ("file", "load ms", "first inference ms", "peak RSS MiB"),
             [(one.file, *map(_number, (one.load_ms, one.first_ms, one.peak_rss_mib))) for one in results],
-        )
-    )
+        ),
+    ):
+        show(plain_table(titles, rows, left=("file", "runtime"), unbroken=("file",)))
     show(f"{results[0].board}, batch 1, {threads} thread(s), {warmup} warm-up queries; - too few samples to tell")
     for result, one in zip(results[1:], ratios, strict=True):
         show(f"{result.file} / {results[0].file}: wall x{one.wall:.3f}, CPU x{one.cpu:.3f}")
-
-
-def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        table.add_column(title, justify="left" if title in {"file", "runtime"} else "right", no_wrap=title == "file")
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def _number(value: float | None) -> str:

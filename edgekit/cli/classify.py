@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.console import model_file, print_json, show
+from edgekit.cli.console import model_file, plain_table, print_json, show
 
 
 def classify(
@@ -28,14 +28,8 @@ def classify(
     if as_json:
         print_json({"model": path, "predictions": answers})
         return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("picture")
-    table.add_column("answer")
-    table.add_column("confidence", justify="right")
-    table.add_column("then")
+    rows: list[tuple[str, ...]] = []
     for picture, answer in answers.items():
         others = ", ".join(f"{label} {share:.1%}" for label, share in answer.top[1:])
-        table.add_row(Path(picture).name, answer.label, f"{answer.confidence:.1%}", others)
-    show(table)
+        rows.append((Path(picture).name, answer.label, f"{answer.confidence:.1%}", others))
+    show(plain_table(("picture", "answer", "confidence", "then"), rows, left=("picture", "answer", "then")))

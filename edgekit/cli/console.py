@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+    from rich.table import Table
     from typing_extensions import Self
 
 DEBUG_VARIABLE = "EDGEKIT_DEBUG"
@@ -73,6 +74,27 @@ def write_text(stream: TextIO, text: str) -> None:
     with _unread_is_fine(stream):
         stream.write(text)
         stream.flush()
+
+
+def plain_table(
+    titles: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[str], unbroken: Collection[str] = ()
+) -> Table:
+    """A table without lines, numbers to the right.
+
+    Args:
+        titles: Of the columns.
+        rows: Cells, as many as titles.
+        left: Titles of the columns that read from the left.
+        unbroken: Titles of the columns whose cells stay on one line.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(title, justify="left" if title in left else "right", no_wrap=title in unbroken)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def model_file(path: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.console import print_json, show
+from edgekit.cli.console import plain_table, print_json, show
 
 if TYPE_CHECKING:
     from edgekit.data.dataset import Split
@@ -24,15 +24,12 @@ def list_command(as_json: Annotated[bool, typer.Option("--json", help="Print one
     if as_json:
         print_json({"datasets": listings})
         return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("name", "what", "license", "where"):
-        table.add_column(title)
+    rows: list[tuple[str, ...]] = []
     for listing in listings:
         place = listing.path or ("downloaded when first used" if listing.is_downloadable else "not found")
-        table.add_row(listing.name, listing.title, listing.license or "-", place)
-    show(table)
+        rows.append((listing.name, listing.title, listing.license or "-", str(place)))
+    titles = ("name", "what", "license", "where")
+    show(plain_table(titles, rows, left=titles))
 
 
 @app.command("add")

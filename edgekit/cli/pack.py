@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.console import Bars, note, print_json, show
+from edgekit.cli.console import Bars, note, plain_table, print_json, show
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from edgekit.encode.inspection import Inspection
+    from edgekit.encode.inspection import Inspection, TensorRow
 
 _NAME_WIDTH = 40
+_TITLES = ("tensor", "shape", "dtype", "levels", "density", "before", "after", "order-0", "coded as")
 
 
 def pack(
@@ -65,31 +64,25 @@ def inspect(
     if as_json:
         print_json(inspection)
         return
-    show(_table(inspection))
+    rows = map(_cells, inspection.tensors)
+    show(plain_table(_TITLES, rows, left=("tensor", "shape", "coded as"), unbroken=_TITLES))
     for line in _totals(inspection):
         show(line)
 
 
-def _table(inspection: Inspection) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("tensor", "shape", "dtype", "levels", "density", "before", "after", "order-0", "coded as"):
-        table.add_column(title, justify="left" if title in {"tensor", "shape", "coded as"} else "right", no_wrap=True)
-    for row in inspection.tensors:
-        name = row.name if len(row.name) <= _NAME_WIDTH else f"...{row.name[3 - _NAME_WIDTH :]}"
-        table.add_row(
-            name,
-            "x".join(map(str, row.shape)),
-            row.dtype,
-            f"{row.num_levels:,}",
-            f"{row.density:.2f}",
-            f"{row.bytes_before:,}",
-            "-" if row.bytes_after is None else f"{row.bytes_after:,}",
-            f"{row.entropy_bytes:,}",
-            row.description,
-        )
-    return table
+def _cells(row: TensorRow) -> tuple[str, ...]:
+    """One row under `_TITLES`."""
+    return (
+        row.name if len(row.name) <= _NAME_WIDTH else f"...{row.name[3 - _NAME_WIDTH :]}",
+        "x".join(map(str, row.shape)),
+        row.dtype,
+        f"{row.num_levels:,}",
+        f"{row.density:.2f}",
+        f"{row.bytes_before:,}",
+        "-" if row.bytes_after is None else f"{row.bytes_after:,}",
+        f"{row.entropy_bytes:,}",
+        row.description,
+    )
 
 
 def _totals(one: Inspection) -> list[str]:

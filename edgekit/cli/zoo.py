@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.console import print_json, show
+from edgekit.cli.console import plain_table, print_json, show
 
 
 def zoo(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
@@ -17,19 +17,15 @@ def zoo(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON doc
     if as_json:
         print_json({"models": models})
         return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("name")
-    for title in ("parameters", "MACs", "float size"):
-        table.add_column(title, justify="right")
-    table.add_column("weights at hand")
-    for model in models:
-        table.add_row(
+    rows = [
+        (
             model.name,
             f"{model.num_params / 1e6:.2f} M",
             f"{model.macs / 1e6:.0f} M",
             f"{model.float_bytes / 1e6:.1f} MB",
             model.weights or "-",
         )
-    show(table)
+        for model in models
+    ]
+    titles = ("name", "parameters", "MACs", "float size", "weights at hand")
+    show(plain_table(titles, rows, left=("name", "weights at hand")))
