@@ -38,6 +38,7 @@ from benchmarking import (
     run_child,
     timed,
 )
+from edgekit.core.entropy import order0_bits
 from edgekit.encode.grids import Grid, decode_matrix, encode_matrix
 from edgekit.encode.lanes import LaneDecoder, LaneEncoder
 from edgekit.encode.packing import pack
@@ -156,7 +157,7 @@ def measure_tensor(name: str, spread: float, num_rounds: int) -> dict[str, Figur
         calls |= {"constriction_encode": peer[0], "constriction_decode": peer[1]}
     samples = interleave({phase: lambda call=call: timed(call) for phase, call in calls.items()}, num_rounds)
     return {
-        f"{name}.order0_bytes": round(entropy_bits(levels) / 8),
+        f"{name}.order0_bytes": round(order0_bits(levels) / 8),
         f"{name}.ekz_bytes": 2 * coded.size + 4 * states.size,
         f"{name}.constriction_bytes": None if peer is None else 4 * peer[0]().size,
     } | speeds(name, samples, levels.size)
@@ -193,13 +194,6 @@ def constriction_coder(levels: npt.NDArray[Any]) -> tuple[Callable[[], Any], Cal
 
     words = encode()
     return encode, lambda: stream.queue.RangeDecoder(words).decode(model, symbols.size)
-
-
-def entropy_bits(levels: npt.NDArray[Any]) -> float:
-    """Order-0 entropy."""
-    counts = np.bincount(levels.ravel())
-    share = counts[counts > 0] / levels.size
-    return float(-(share * np.log2(share)).sum() * levels.size)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Entropy coder and the `.ekz` packer. Device side: numpy, zstandard and the standard library."""
+"""Entropy coder and the `.ekz` packer. Device side: numpy and the standard library."""

@@ -26,7 +26,7 @@ from edgekit.encode.numbers import (
 from edgekit.encode.pieces import MAX_COLUMNS, MAX_TAPS, AnyPiece, Codebook, Family, Integers, Wide
 from edgekit.encode.restoring import float_keys, integer_family
 from edgekit.encode.tables import MAX_LEVELS, NUM_CONTEXTS
-from edgekit.encode.tensors import ELEMENT_BITS, Element
+from edgekit.encode.tensors import ELEMENT_BITS, Element, elements
 
 U8: TypeAlias = npt.NDArray[np.uint8]
 Matrix: TypeAlias = npt.NDArray[Any]
@@ -72,7 +72,7 @@ def describe(content: bytes, element: Element, shape: tuple[int, int], num_lanes
     bits = ELEMENT_BITS[element]
     is_float = element in {"f16", "bf16", "f32", "f64"}
     if not is_float:
-        values = _integers(content, bits, is_signed=element != "u8")
+        values = elements(content, element).astype(np.int64)
         low, high = int(values.min()), int(values.max())
         if high - low < MAX_LEVELS:
             return _describe_integers(values.reshape(shape), bits, len(content), num_lanes)
@@ -90,14 +90,6 @@ def sequence_grid(levels: U8, low: int) -> Grid:
     """How a sequence is coded, in one context."""
     num_levels = int(levels.max()) + 1
     return Grid(rows=1, columns=int(levels.size), num_levels=num_levels, low=low)
-
-
-def _integers(content: bytes, bits: int, *, is_signed: bool) -> I64:
-    if bits == 4:
-        packed = np.frombuffer(content, dtype=np.uint8)
-        nibbles = np.stack([packed & 15, packed >> 4], axis=1).ravel().astype(np.int64)
-        return ((nibbles + 8) & 15) - 8
-    return np.frombuffer(content, dtype=f"<{'i' if is_signed else 'u'}{bits // 8}").astype(np.int64)
 
 
 def _describe_integers(values: I64, bits: int, length: int, num_lanes: int) -> list[Description]:

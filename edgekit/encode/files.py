@@ -13,7 +13,7 @@ from edgekit.core.storage import atomic_writer, write_bytes
 from edgekit.encode.container import MAGIC, read_front
 from edgekit.encode.packing import pack
 from edgekit.encode.pieces import MAX_SIZE_BYTES, FileKind
-from edgekit.encode.unpacking import FileSink, MemorySink, unpack
+from edgekit.encode.unpacking import FileSink, unpack
 
 EXTENSION = ".ekz"
 _EXTENSIONS: dict[FileKind, str] = {"tflite": ".tflite", "onnx": ".onnx", "unknown": ".bin"}
@@ -80,27 +80,17 @@ def unpack_file(
         IntegrityError: Anything is not as it was packed; the message says where.
         OutputError: The target cannot be written.
     """
-    kind = read_kind(path)
-    target = _target(path, out or path.with_suffix(_EXTENSIONS[kind]))
+    target = _target(path, out or path.with_suffix(extension_of(path)))
     size_bytes = path.stat().st_size
     with _naming(path), path.open("rb") as stream, atomic_writer(target) as writer:
         header, pieces = unpack(stream, size_bytes, FileSink(writer), progress=progress, max_bytes=max_bytes)
     return PackedFile(
         path=target,
-        kind=kind,
+        kind=header.kind,
         original_bytes=header.size_bytes,
         ekz_bytes=size_bytes,
         num_tensors=len(pieces),
     )
-
-
-def unpack_bytes(path: Path, *, max_bytes: int = MAX_SIZE_BYTES) -> bytes:
-    """The original of an .ekz file, in memory. Raises as `unpack_file`."""
-    sink = MemorySink()
-    _check_file(path)
-    with _naming(path), path.open("rb") as stream:
-        unpack(stream, path.stat().st_size, sink, max_bytes=max_bytes)
-    return bytes(sink.content)
 
 
 def read_kind(path: Path) -> FileKind:

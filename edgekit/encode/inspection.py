@@ -13,13 +13,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from edgekit.core.entropy import order0_bits_of_counts
 from edgekit.core.errors import DataError
 from edgekit.encode.container import MAGIC
 from edgekit.encode.files import is_packed
 from edgekit.encode.packing import find_tensors, pack
 from edgekit.encode.pieces import AnyPiece, Codebook, Copy, Extremes, FileKind, Header, Integers, Scaled
 from edgekit.encode.tables import MAX_LEVELS
-from edgekit.encode.tensors import ELEMENT_BITS, Element, TensorBytes, arranged
+from edgekit.encode.tensors import Element, TensorBytes, arranged, elements
 from edgekit.encode.unpacking import MemorySink, PieceBytes, unpack
 
 _CODE_BYTES = 4
@@ -148,20 +149,9 @@ def _row(tensor: TensorBytes, content: bytes, pieces: list[PieceBytes]) -> Tenso
 def _entropy_bytes(counts: npt.NDArray[Any], tensor: TensorBytes) -> int:
     if counts.size > MAX_LEVELS:
         return tensor.length
-    share = counts / counts.sum()
-    entropy = float(-(counts * np.log2(share)).sum()) / 8
+    entropy = order0_bits_of_counts(counts) / 8
     codebook = counts.size * _CODE_BYTES if tensor.element.startswith(("f", "bf")) else 0
     return min(tensor.length, round(entropy + codebook))
-
-
-def elements(content: bytes, element: Element) -> npt.NDArray[Any]:
-    """The numbers in some bytes; of bfloat16, which numpy lacks, the bit patterns."""
-    bits = ELEMENT_BITS[element]
-    if bits == 4:
-        packed = np.frombuffer(content, dtype=np.uint8)
-        return ((np.stack([packed & 15, packed >> 4], axis=1).ravel().astype(np.int8) + 8) & 15) - 8
-    form = f"<u{bits // 8}" if element in {"u8", "bf16"} else f"<{element[0]}{bits // 8}"
-    return np.frombuffer(content, dtype=form)
 
 
 def _describe(piece: AnyPiece) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 Element: TypeAlias = Literal["i4", "u8", "i8", "i16", "i32", "i64", "f16", "bf16", "f32", "f64"]
 
@@ -104,3 +106,13 @@ def pieces_of(tensor: TensorBytes, most: int) -> list[tuple[int, int, tuple[int,
         cuts.append((offset, length, shape))
         offset += length
     return cuts
+
+
+def elements(content: bytes, element: Element) -> npt.NDArray[Any]:
+    """The numbers in some bytes; of bfloat16, which numpy lacks, the bit patterns."""
+    bits = ELEMENT_BITS[element]
+    if bits == 4:
+        packed = np.frombuffer(content, dtype=np.uint8)
+        return ((np.stack([packed & 15, packed >> 4], axis=1).ravel().astype(np.int8) + 8) & 15) - 8
+    form = f"<u{bits // 8}" if element in {"u8", "bf16"} else f"<{element[0]}{bits // 8}"
+    return np.frombuffer(content, dtype=form)

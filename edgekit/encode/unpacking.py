@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import IO, Protocol
 
 import msgspec
@@ -215,8 +215,3 @@ class _Unpacking:
 
     def _used(self, chain: Chain) -> int:
         return 2 * chain.decoder.num_words_read + chain.raw.num_read
-
-
-def residue_sections(header: Header) -> Iterator[Section]:
-    """The sections without pieces."""
-    return (section for section in header.sections if not section.num_pieces)

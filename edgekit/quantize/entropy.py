@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-import numpy.typing as npt
-
+from edgekit.core.entropy import order0_bits
 from edgekit.core.quant import QuantizedGraph, QuantTensor
 
 SCALE_BYTES = 4
 ZERO_POINT_BYTES = 4
 _BIAS_BITS = 32
-
-
-def order0_bits(values: npt.NDArray[np.integer]) -> float:
-    """Shannon entropy of the values as independent symbols of one distribution, in bits for all of them.
-
-    >>> order0_bits(np.array([0, 0, 1, 1]))
-    4.0
-    """
-    if values.size == 0:
-        return 0.0
-    _, counts = np.unique(values, return_counts=True)
-    return float(-(counts * np.log2(counts / values.size)).sum()) + 0.0
 
 
 def entropy_bytes(tensor: QuantTensor) -> int:

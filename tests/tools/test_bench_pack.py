@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import bench_pack
-from bench_pack import decode, elements_of, encode, entropy_bits, main, unpacked
+from bench_pack import decode, elements_of, encode, main, unpacked
 from edgekit.encode.grids import Grid
 from edgekit.encode.packing import pack
 from model_bytes import tflite_bytes, typical_tensors
@@ -22,10 +22,6 @@ def test_encode_and_decode_measure_the_same_matrix() -> None:
     levels = np.random.default_rng(0).integers(0, 20, (64, 32)).astype(np.uint8)
     grid = Grid(64, 32, 20, -10, 0, 48, 80)
     assert (decode(*encode(levels, grid), grid) == levels).all()
-
-
-def test_entropy_bits_of_a_fair_coin() -> None:
-    assert entropy_bits(np.array([0, 1, 1, 0], dtype=np.uint8)) == 4.0
 
 
 def test_main_prints_sizes_of_every_file(
