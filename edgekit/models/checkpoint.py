@@ -15,6 +15,7 @@ from edgekit.core.errors import CheckpointError, IntegrityError
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.core.storage import write_bytes
 from edgekit.models.architecture import BuildOptions
+from edgekit.models.folded import fold_structure
 from edgekit.models.widths import LayerWidth, resize_layers
 from edgekit.models.zoo import build_model, model_name
 
@@ -34,6 +35,7 @@ class CheckpointCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         num_test: Number of those pictures.
         command: The command that made them.
         widths: Layers whose channels were pruned, and their sizes; empty for the architecture's own.
+        folded: BatchNorm is folded into the convolutions: the network has biases instead of norms.
         sha256: Of the safetensors file; filled in when saving.
         version: Format version.
     """
@@ -47,6 +49,7 @@ class CheckpointCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     num_test: int = 0
     command: str = ""
     widths: tuple[LayerWidth, ...] = ()
+    folded: bool = False
     sha256: str = ""
     version: int = CHECKPOINT_VERSION
 
@@ -106,6 +109,8 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, CheckpointCard]:
         )
     module = build_model(card.options)
     resize_layers(module, card.widths)
+    if card.folded:
+        fold_structure(module)
     load_into(module, decode_state(content, str(path)), f"{path} ({model_name(card.options)})")
     return module.eval(), card
 

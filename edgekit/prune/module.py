@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from edgekit.core.errors import GraphError
+from edgekit.models.folded import following_norms
 from edgekit.models.widths import LayerWidth, resize_layers
 from edgekit.prune.cutting import cut_weight
 from edgekit.prune.plan import LayerCut, PrunePlan
@@ -43,24 +44,6 @@ def cut_module(module: nn.Module, plan: PrunePlan) -> tuple[LayerWidth, ...]:
     resize_layers(module, widths)
     module.load_state_dict(kept)
     return tuple(widths)
-
-
-def following_norms(module: nn.Module) -> dict[str, tuple[str, ...]]:
-    """For each layer, by path, the BatchNorms that read it directly."""
-    found: dict[str, tuple[str, ...]] = {}
-    for node in _LayerTracer().trace(module).nodes:
-        if node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), nn.BatchNorm2d):
-            source = node.args[0]
-            if isinstance(source, fx.Node) and source.op == "call_module":
-                found[str(source.target)] = (*found.get(str(source.target), ()), str(node.target))
-    return found
-
-
-class _LayerTracer(fx.Tracer):
-    """Stops at every module that has no parts, ours or torch's."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 - torch names it
-        return next(m.children(), None) is None
 
 
 def _width(layer: nn.Module, cut: LayerCut) -> LayerWidth:

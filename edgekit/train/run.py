@@ -120,7 +120,8 @@ def train(
         with RunLog(run_dir) as log:
             state = trainer.run(run_dir / STATE_NAME, resume=resume)
     module.load_state_dict(state)
-    card = msgspec.structs.replace(_make_card(plan, module.eval(), trainer.history, command), widths=start.widths)
+    card = _make_card(plan, module.eval(), trainer.history, command)
+    card = msgspec.structs.replace(card, widths=start.widths, folded=start.folded)
     checkpoint_path = run_dir / CHECKPOINT_NAME
     save_checkpoint(checkpoint_path, state, card)
     return TrainedRun(

@@ -7,6 +7,7 @@ from torch import nn
 
 from edgekit.core.errors import CheckpointError
 from edgekit.models.architecture import BuildOptions
+from edgekit.models.folded import fold_structure
 from edgekit.models.weights import load_weights
 from edgekit.models.widths import LayerWidth, resize_layers
 from edgekit.models.zoo import model_name
@@ -20,14 +21,16 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         random: Names of the tensors that stayed random; empty when all were copied.
         widths: Widths of pruned layers; empty for the architecture's own.
+        folded: Whether BatchNorm is folded into the convolutions.
     """
 
     random: tuple[str, ...] = ()
     widths: tuple[LayerWidth, ...] = ()
+    folded: bool = False
 
 
 def start_from(module: nn.Module, options: BuildOptions, name: str) -> Start:
-    """Copy trained weights into a network of the same architecture, cut to the same widths if they were pruned.
+    """Copy trained weights into a network of the same architecture, cut and folded as they are.
 
     The classifier keeps its random weights when the number of classes differs; anything else must fit. Another input
     size is fine as long as it has the same stem (the tensors are the same).
@@ -44,6 +47,8 @@ def start_from(module: nn.Module, options: BuildOptions, name: str) -> Start:
     trained, card = load_weights(name)
     widths = tuple(_own_head(width, options.num_classes) for width in card.widths)
     resize_layers(module, widths)
+    if card.folded:
+        fold_structure(module)
     own, other = module.state_dict(), trained.state_dict()
     has_same_head = card.options.num_classes == options.num_classes
 
@@ -59,7 +64,8 @@ def start_from(module: nn.Module, options: BuildOptions, name: str) -> Start:
             hint="start from weights of the same architecture, width and number of channels",
         )
     module.load_state_dict({**own, **{key: other[key] for key in keys}})
-    return Start(random=tuple(sorted(key for key in own if not is_copied(key))), widths=widths)
+    random = tuple(sorted(key for key in own if not is_copied(key)))
+    return Start(random=random, widths=widths, folded=card.folded)
 
 
 def _own_head(width: LayerWidth, num_classes: int) -> LayerWidth:

@@ -12,11 +12,12 @@ from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.export.torch_graph import trace
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
+from edgekit.models.folded import following_norms
 from edgekit.models.widths import LayerWidth, resize_layers
 from edgekit.models.zoo import build_model
 from edgekit.prune.choice import ChannelPruning, plan_channels
 from edgekit.prune.cutting import apply_plan
-from edgekit.prune.module import cut_module, following_norms
+from edgekit.prune.module import cut_module
 from edgekit.prune.plan import LayerCut
 
 VARIANTS = (

@@ -11,7 +11,8 @@ import torch
 from edgekit.core.errors import CheckpointError, EdgekitError, OutputError, RecipeError, TrainingError, UsageError
 from edgekit.core.history import EpochRow
 from edgekit.core.recipe import DataSection, ModelSection, Recipe, TrainSection, load_recipe, override_recipe
-from edgekit.models.checkpoint import load_checkpoint
+from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
+from edgekit.models.folded import fold_batch_norms
 from edgekit.train.device import choose_device, has_bf16
 from edgekit.train.run import CHECKPOINT_NAME, RECIPE_NAME, STATE_NAME, RunHooks, train
 from toy_pictures import write_folder
@@ -221,3 +222,17 @@ def test_run_folder_that_cannot_be_written_is_an_output_error(toy_mnist: str, tm
 
     with pytest.raises(OutputError):
         train(make_recipe(toy_mnist), tmp_path / "file" / "run")
+
+
+def test_run_from_folded_weights_leaves_a_folded_checkpoint(toy_mnist: str, tmp_path: Path) -> None:
+    first = train(make_recipe(toy_mnist, epochs=1), tmp_path / "first")
+    module, card = load_checkpoint(first.checkpoint_path)
+    fold_batch_norms(module)
+    folded_path = tmp_path / "folded.safetensors"
+    save_checkpoint(folded_path, module.state_dict(), msgspec.structs.replace(card, folded=True))
+
+    run = train(make_recipe(toy_mnist, f"train.init={folded_path}", epochs=1), tmp_path / "second")
+
+    again, card = load_checkpoint(run.checkpoint_path)
+    assert card.folded
+    assert again.state_dict().keys() == module.state_dict().keys()

@@ -12,6 +12,7 @@ from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.export.torch_graph import trace
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.checkpoint import CheckpointCard, save_checkpoint
+from edgekit.models.folded import fold_batch_norms
 from edgekit.models.zoo import build_model, with_sizes
 from edgekit.prune.choice import ChannelPruning, plan_channels
 from edgekit.prune.module import cut_module
@@ -82,3 +83,21 @@ def test_start_from_pruned_weights_has_their_widths(tmp_path: Path) -> None:
     assert module.eval()(torch.zeros(1, 1, 28, 28)).shape == (1, 5)
     expected = pruned.state_dict()
     assert all(torch.equal(t, expected[name]) for name, t in module.state_dict().items() if "classifier" not in name)
+
+
+def test_start_from_folded_weights_is_folded(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    folded = build_model(OPTIONS)
+    fold_batch_norms(folded)
+    card = CheckpointCard(
+        options=OPTIONS, labels=("a", "b", "c"), preprocess=SPEC, dataset="toy", num_epochs=1, folded=True
+    )
+    save_checkpoint(tmp_path / "checkpoint.safetensors", folded.state_dict(), card)
+    module = build_model(OPTIONS)
+
+    start = start_from(module, OPTIONS, str(tmp_path / "checkpoint.safetensors"))
+
+    assert start.folded
+    expected = folded.state_dict()
+    assert module.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in module.state_dict().items())
