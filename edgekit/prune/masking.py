@@ -46,6 +46,12 @@ class GradualMasks:
                     ) from error
         self._masks = {name: weight.detach() != 0 for name, weight in self._weights.items()}
 
+    def before_epoch(self, epoch: int, num_epochs: int) -> None:
+        """Nothing: zeros are added by steps."""
+
+    def before_step(self) -> None:
+        """Nothing: what a gradient does to a masked weight is undone after the step."""
+
     @torch.no_grad()
     def after_step(self, step: int, num_steps: int) -> None:
         """Zero what the step made non-zero; now and then, look for more to zero.
@@ -59,6 +65,9 @@ class GradualMasks:
             self._update(step / end)
         for name, weight in self._weights.items():
             weight.mul_(self._masks[name])
+
+    def after_epoch(self, epoch: int, num_epochs: int) -> None:
+        """Nothing: the masks hold already."""
 
     def hold(self, state: dict[str, Tensor]) -> None:
         """Zero what is masked in a state dict (averaged weights lag behind their masks), in place."""

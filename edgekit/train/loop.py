@@ -37,8 +37,20 @@ class Constraint(Protocol):
         """Take hold of the weights, before the first step or after a resumed run's weights are loaded."""
         ...
 
+    def before_epoch(self, epoch: int, num_epochs: int) -> None:
+        """Before the steps of an epoch, counted from 1."""
+        ...
+
+    def before_step(self) -> None:
+        """After the backward pass and clipping, before the optimizer's step: change gradients."""
+        ...
+
     def after_step(self, step: int, num_steps: int) -> None:
         """Put the weights back where they must be; `step` counts from 1 over the whole run."""
+        ...
+
+    def after_epoch(self, epoch: int, num_epochs: int) -> None:
+        """After the steps of an epoch, before it is validated and its state saved."""
         ...
 
     def hold(self, state: dict[str, Tensor]) -> None:
@@ -160,6 +172,9 @@ class Trainer:
         )
 
     def _run_steps(self, epoch: int) -> EpochMeter:
+        constraint = self.hooks.constraint
+        if constraint is not None:
+            constraint.before_epoch(epoch, self.config.epochs)
         self.module.train()
         meter = EpochMeter(self.hooks.progress, self.device, self.num_batches * (self.config.epochs - epoch + 1))
         for pictures, target in self.feed.batches(epoch):
@@ -170,6 +185,8 @@ class Trainer:
                 meter.report()
         self._check_finite(meter.mean_loss, epoch)
         meter.report()
+        if constraint is not None:
+            constraint.after_epoch(epoch, self.config.epochs)
         return meter
 
     def _run_step(self, pictures: Tensor, target: Mixed) -> tuple[Tensor, Tensor]:
@@ -190,6 +207,8 @@ class Trainer:
         loss.backward()
         if config.grad_clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), config.grad_clip)
+        if self.hooks.constraint is not None:
+            self.hooks.constraint.before_step()
         self.optimizer.step()
         if self.hooks.constraint is not None:
             self.hooks.constraint.after_step(self.step + 1, self.num_batches * config.epochs)
@@ -219,7 +238,7 @@ class Trainer:
         if self.average is None:
             return self.hooks.validate(self.module.eval())
         live = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
-        self.module.load_state_dict(self.average.shadow)
+        self.module.load_state_dict(self.final_state())
         result = self.hooks.validate(self.module.eval())
         self.module.load_state_dict(live)
         return result
