@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgekit.core.errors import RecipeError
-from edgekit.quantize.codebook import MAX_DISTINCT, Sharing, cluster_lloyd, cluster_optimal, nearest, share
+from edgekit.quantize.codebook import (
+    MAX_DISTINCT,
+    Sharing,
+    cluster_lloyd,
+    cluster_optimal,
+    nearest,
+    read_codebook,
+    share,
+)
 
 METHODS: tuple[Literal["optimal", "lloyd"], ...] = ("optimal", "lloyd")
 FLOATS = st.floats(-100, 100, width=32)
@@ -126,3 +134,49 @@ def test_unimportant_weights_get_the_nearest_value() -> None:
     book = share(weights, Sharing(num_clusters=2), np.array([1.0, 1.0, 1.0, 1.0, 0.0]))
     assert book.centroids.tolist() == [1.25, 5.25]
     assert book.indices.tolist() == [0, 0, 1, 1, 1]
+
+
+@given(
+    hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=6), elements=FLOATS),
+    st.integers(2, 9),
+    st.integers(1, 8),
+)
+def test_every_channel_group_is_shared_by_itself(
+    weights: npt.NDArray[np.float32], num_clusters: int, num_groups: int
+) -> None:
+    book = share(weights, Sharing(num_clusters=num_clusters, num_groups=num_groups))
+    assert len(book.group_sizes) == min(num_groups, len(weights))
+    assert max(book.group_sizes) <= num_clusters
+    assert sum(book.group_sizes) == len(book.centroids)
+    for part, values in zip(
+        np.array_split(weights, len(book.group_sizes)), np.array_split(book.values, len(book.group_sizes)), strict=True
+    ):
+        assert np.array_equal(values, share(part, Sharing(num_clusters=num_clusters)).values)
+
+
+@given(hnp.arrays(np.float32, st.integers(1, 60), elements=FLOATS), st.integers(2, 20), st.integers(1, 9))
+def test_shared_tensor_shows_its_codebook(weights: npt.NDArray[np.float32], num_clusters: int, num_groups: int) -> None:
+    values = share(weights, Sharing(num_clusters=num_clusters, num_groups=num_groups)).values
+    book = read_codebook(values, num_groups)
+    assert np.array_equal(book.values, values)
+    assert max(book.group_sizes) <= num_clusters
+
+
+def test_groups_have_importance_of_their_own() -> None:
+    weights = np.array([[1.0, 2.0, 9.0], [1.0, 2.0, 9.0]])
+    importance = np.array([[1.0, 1.0, 1.0], [3.0, 1.0, 1.0]])
+    book = share(weights, Sharing(num_clusters=2, num_groups=2), importance)
+    assert book.centroids.tolist() == [1.5, 9.0, 1.25, 9.0]
+    assert book.indices.tolist() == [[0, 0, 1], [2, 2, 3]]
+    assert book.group_sizes == (2, 2)
+
+
+def test_no_channel_groups_are_refused() -> None:
+    with pytest.raises(RecipeError, match="0 channel groups"):
+        share(np.array([1.0, 2.0]), Sharing(num_clusters=2, num_groups=0))
+
+
+@pytest.mark.parametrize("weights", [[np.nan, 1.0], [np.inf], []])
+def test_codebook_of_no_numbers_is_not_read(weights: list[float]) -> None:
+    with pytest.raises(RecipeError, match="finite"):
+        read_codebook(np.array(weights, np.float32))
