@@ -6,8 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
+from edgekit.core.errors import RecipeError
 from edgekit.core.graph import WEIGHTED_OPS, Graph
+from edgekit.models.folded import following_norms
 
 Scores = npt.NDArray[np.float64]
 
@@ -27,6 +30,34 @@ def magnitude(graph: Graph) -> dict[str, Scores]:
         for weight in (graph.constants[node.inputs[1]],)
     }
     return {name: normalized(scores) for name, scores in norms.items()}
+
+
+def bn_scale(module: nn.Module, graph: Graph) -> dict[str, Scores]:
+    """Magnitude of the scale that the BatchNorm after a channel gives it (Liu et al. 2017, arXiv:1708.06519, eq. 1).
+
+    Layers that no BatchNorm follows (the classifier) are scored by the magnitude of their weights.
+
+    Args:
+        module: The network, its norms not folded.
+        graph: Its hub graph, whose nodes are named after its layers.
+
+    Returns:
+        As `magnitude`.
+
+    Raises:
+        RecipeError: No BatchNorm with a scale anywhere.
+    """
+    scales: dict[str, Scores] = {}
+    for layer, norms in following_norms(module).items():
+        norm = module.get_submodule(norms[0])
+        if isinstance(norm, nn.BatchNorm2d) and norm.affine:
+            scales[layer] = normalized(norm.weight.detach().abs().double().cpu().numpy())
+    if not scales:
+        raise RecipeError(
+            "the model has no BatchNorm whose scales could tell which channels matter",
+            hint="choose importance by magnitude or taylor",
+        )
+    return {name: scales.get(name, scores) for name, scores in magnitude(graph).items()}
 
 
 def normalized(scores: Scores) -> Scores:
