@@ -75,7 +75,7 @@ def layers(draw: st.DrawFn, name: str = "layer") -> SharedLayer:
         keep = draw(hnp.arrays(np.bool_, shape, elements=st.integers(0, 40).map(lambda one: one == 0)))
         indices = np.where(keep, indices, -first).astype(kind)
     bias = draw(st.none() | hnp.arrays(np.float32, st.integers(1, 5)))
-    centroids = np.arange(first, first + num_centroids).astype(np.float32) / np.float32(8)
+    centroids = (np.arange(first, first + num_centroids) / 8).astype(np.float32)
     return SharedLayer(name=name, centroids=centroids, indices=indices, bias=bias)
 
 
