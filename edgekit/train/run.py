@@ -24,6 +24,7 @@ from edgekit.train.device import choose_device, place
 from edgekit.train.feed import BatchMaker, MemoryFeed
 from edgekit.train.logs import HISTORY_NAME, RunLog
 from edgekit.train.loop import Constraint, Hooks, Trainer
+from edgekit.train.norms import plain_batches, reestimate_norms
 from edgekit.train.splits import Splits, fit_in_memory, make_spec, open_splits
 from edgekit.train.start import Start, start_from
 from edgekit.train.stream import StreamFeed
@@ -44,11 +45,13 @@ class RunHooks(msgspec.Struct, frozen=True, kw_only=True):
         progress: Shows how far it is.
         on_epoch: Receives the history so far and the run folder after every epoch (the command line draws curves).
         constraint: What the weights must hold to (pruned ones stay zero); None for nothing.
+        reestimate_norms: Measure BatchNorm's statistics anew on the trained weights, before they are saved.
     """
 
     progress: Progress = msgspec.field(default_factory=Silent)
     on_epoch: OnEpoch | None = None
     constraint: Constraint | None = None
+    reestimate_norms: bool = False
 
 
 class TrainedRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +123,12 @@ def train(
         with RunLog(run_dir) as log:
             state = trainer.run(run_dir / STATE_NAME, resume=resume)
     module.load_state_dict(state)
-    card = _make_card(plan, module.eval(), trainer.history, command)
+    last_top1 = trainer.history[-1].val_top1
+    if hooks.reestimate_norms:
+        plain = plain_batches(plan.splits.train, plan.maker, recipe.train.batch_size, recipe.train.seed)
+        reestimate_norms(module, plain)
+        state, last_top1 = module.state_dict(), None
+    card = _make_card(plan, module.eval(), len(trainer.history), last_top1, command)
     card = msgspec.structs.replace(card, widths=start.widths, folded=start.folded)
     checkpoint_path = run_dir / CHECKPOINT_NAME
     save_checkpoint(checkpoint_path, state, card)
@@ -195,11 +203,13 @@ def _find_teacher(plan: _Plan) -> nn.Module | None:
     return place(load_teacher(name, plan.splits.train.class_names, plan.maker.spec), plan.maker.device)
 
 
-def _make_card(plan: _Plan, module: nn.Module, history: list[EpochRow], command: str) -> CheckpointCard:
-    """Describe the weights; their accuracy is measured on the test pictures."""
+def _make_card(
+    plan: _Plan, module: nn.Module, num_epochs: int, last_top1: float | None, command: str
+) -> CheckpointCard:
+    """Describe the weights; their accuracy is measured on the test pictures, unless these weights' is known already."""
     test, top1 = plan.splits.test, None
-    if test is not None and test is plan.splits.validation and history[-1].val_top1 is not None:
-        top1 = history[-1].val_top1
+    if test is not None and test is plan.splits.validation and last_top1 is not None:
+        top1 = last_top1
     elif test is not None:
         _, top1 = validate_on(test, plan.maker)(module)
     return CheckpointCard(
@@ -207,7 +217,7 @@ def _make_card(plan: _Plan, module: nn.Module, history: list[EpochRow], command:
         labels=plan.splits.train.class_names,
         preprocess=plan.maker.spec,
         dataset=plan.splits.train.name,
-        num_epochs=len(history),
+        num_epochs=num_epochs,
         test_top1=top1,
         num_test=0 if test is None else len(test),
         command=command,

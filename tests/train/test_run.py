@@ -10,11 +10,24 @@ import torch
 
 from edgekit.core.errors import CheckpointError, EdgekitError, OutputError, RecipeError, TrainingError, UsageError
 from edgekit.core.history import EpochRow
-from edgekit.core.recipe import DataSection, ModelSection, Recipe, TrainSection, load_recipe, override_recipe
+from edgekit.core.recipe import (
+    AugmentSection,
+    DataSection,
+    ModelSection,
+    Recipe,
+    TrainSection,
+    load_recipe,
+    override_recipe,
+)
 from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
 from edgekit.models.folded import fold_batch_norms
-from edgekit.train.device import choose_device, has_bf16
+from edgekit.prune.masking import GradualMasks
+from edgekit.prune.sparsity import LayerSparsity, SparsityPlan
+from edgekit.train.device import choose_device, has_bf16, place
+from edgekit.train.feed import BatchMaker
 from edgekit.train.run import CHECKPOINT_NAME, RECIPE_NAME, STATE_NAME, RunHooks, train
+from edgekit.train.splits import make_spec, open_splits
+from edgekit.train.validation import validate_on
 from toy_pictures import write_folder
 
 TINY = ModelSection(name="mobilenet_v1", width=0.125)
@@ -236,3 +249,30 @@ def test_run_from_folded_weights_leaves_a_folded_checkpoint(toy_mnist: str, tmp_
     again, card = load_checkpoint(run.checkpoint_path)
     assert card.folded
     assert again.state_dict().keys() == module.state_dict().keys()
+
+
+def test_reestimated_norms_are_saved_and_measured_and_masks_hold(toy_mnist: str, tmp_path: Path) -> None:
+    recipe = make_recipe(toy_mnist)
+    layer = LayerSparsity(layer="classifier", num_weights=1280, sparsity=0.5)
+
+    def hooks(*, reestimate: bool, stop: bool = False) -> RunHooks:
+        constraint = GradualMasks(SparsityPlan(layers=(layer,)))
+        return RunHooks(constraint=constraint, reestimate_norms=reestimate, on_epoch=interrupt if stop else None)
+
+    plain = train(recipe, tmp_path / "plain", hooks=hooks(reestimate=False))
+    anew = train(recipe, tmp_path / "anew", hooks=hooks(reestimate=True))
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "cut", hooks=hooks(reestimate=True, stop=True))
+    resumed = train(recipe, tmp_path / "cut", resume=True, hooks=hooks(reestimate=True))
+
+    before, after = (load_checkpoint(run.checkpoint_path)[0].state_dict() for run in (plain, anew))
+    changed = [name for name, tensor in after.items() if not torch.equal(tensor, before[name])]
+    assert changed
+    assert all(name.endswith(("running_mean", "running_var", "num_batches_tracked")) for name in changed)
+    assert int((after["classifier.weight"] == 0).sum()) == 640
+    assert resumed.card.sha256 == anew.card.sha256
+    splits = open_splits(toy_mnist)
+    assert splits.test is not None
+    maker = BatchMaker(make_spec(recipe, splits), AugmentSection(), choose_device())
+    module, card = load_checkpoint(anew.checkpoint_path)
+    assert card.test_top1 == validate_on(splits.test, maker)(place(module, maker.device))[1]
