@@ -30,14 +30,15 @@ def compress(
     overrides: Sequence[str] = (),
     measure_latency: bool = True,
 ) -> Compressed:
-    """Quantize a model, write TFLite and ONNX, verify both against float, and report.
+    """Prune and share a model where asked, quantize it, write TFLite and ONNX, verify both against float, and report.
 
     Args:
         model: Alias ("mobilenet"), catalogue name, run folder, checkpoint, or .onnx file.
         bits: Grid of the weights.
         data: Dataset or folder; None for what the weights were trained on.
         out: Run folder; None for runs/<model>-<dataset>-<scheme>.
-        overrides: Recipe keys as "section.key=value", e.g. "verify.max_drop=0.5" or "model.untrained=true".
+        overrides: Recipe keys as "section.key=value", e.g. "verify.max_drop=0.5", "prune.sparsity=0.6" or
+            "share.conv_bits=5" (docs/recipes.md lists them all).
         measure_latency: Whether latency is measured.
 
     Returns:
@@ -50,7 +51,7 @@ def compress(
     recipe = override_recipe(recipe, [f"quantize.scheme={scheme_from_bits(bits).id}", *overrides])
     command = f"edgekit.compress({str(model)!r}, ...)"
     return pipeline.compress(
-        pipeline.request_from_recipe(recipe, out_dir=out, measure_latency=measure_latency, command=command)
+        pipeline.CompressRequest(recipe=recipe, out_dir=out, measure_latency=measure_latency, command=command)
     )
 
 

@@ -1,14 +1,16 @@
 """The stages in order; the only place where they meet.
 
-    load (name, run, checkpoint, ONNX) -> hub graph -> calibrate -> quantize -> lower twice (ONNX QDQ, TFLite)
-      -> pack -> verify -> measure latency -> report
+    load (name, run, checkpoint, ONNX) -> hub graph [-> prune, share, fine-tune] -> calibrate -> quantize
+      -> lower twice (ONNX QDQ, TFLite) -> pack -> verify [-> compare with the original] -> measure latency -> report
 
 `compress` is the main job. Every stage takes and gives frozen types; files are written into a run folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,7 +20,17 @@ import numpy.typing as npt
 from edgekit.core.artifact import Artifact, ModelCard
 from edgekit.core.errors import CheckpointError, IntegrityError, MissingDependencyError, UnknownNameError, UsageError
 from edgekit.core.history import EpochRow
-from edgekit.core.layout import CURVES, FLOAT_ONNX, LABELS, MODEL_EKZ, MODEL_ONNX, MODEL_TFLITE, RECIPE
+from edgekit.core.layout import (
+    CURVES,
+    FLOAT_ONNX,
+    LABELS,
+    MODEL_DC,
+    MODEL_EKZ,
+    MODEL_ONNX,
+    MODEL_TFLITE,
+    ORIGINAL_TFLITE,
+    RECIPE,
+)
 from edgekit.core.measurement import Latency
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.quant import QuantizedGraph
@@ -27,13 +39,12 @@ from edgekit.core.recipe import (
     ModelSection,
     QuantizeSection,
     Recipe,
-    VerifySection,
     dump_recipe,
     load_recipe,
 )
-from edgekit.core.report import Report
+from edgekit.core.report import Check, Original, Report, ShrinkReport
 from edgekit.core.stages import StageClock
-from edgekit.core.storage import staged_folder, write_text
+from edgekit.core.storage import staged_folder, write_bytes, write_text
 from edgekit.data.dataset import Source
 from edgekit.data.drawing import draw_order
 from edgekit.data.opening import open_source
@@ -44,17 +55,20 @@ from edgekit.export.choices import choose_data, hub_request, resolve_data, resol
 from edgekit.export.hub import HubModel, HubRequest, load_hub
 from edgekit.export.onnx_writer import write_onnx
 from edgekit.export.tflite import write_tflite
-from edgekit.models.checkpoint import CheckpointCard, read_card, save_checkpoint
-from edgekit.models.importer import import_weights
-from edgekit.models.weights import CHECKPOINT_NAME
+from edgekit.models.weights import copy_checkpoint
 from edgekit.quantize.calibration import Calibration, calibrate, observed_activations
 from edgekit.quantize.ptq import quantize_static
 from edgekit.quantize.schemes import parse_scheme, require_supported
 from edgekit.report.curves import draw_curves
 from edgekit.report.files import JSON_NAME, write_report
 from edgekit.runtime.benchmark import BenchmarkSettings, compare
+from edgekit.shrink.planning import Watch
+from edgekit.shrink.reporting import Exported, judge_shrinking, measure_coding, most_values, shrink_report
+from edgekit.shrink.request import ShrinkRequest, Shrunk, Tell, is_asked, name_suffix
+from edgekit.shrink.stages import shrink
 from edgekit.train.run import RunHooks, TrainedRun, train
-from edgekit.verify.subject import make_subject
+from edgekit.verify.evaluation import evaluate_on
+from edgekit.verify.subject import labels_fit, make_subject
 from edgekit.verify.summary import RunFacts, summarize
 from edgekit.verify.verification import Verification, verify
 
@@ -65,22 +79,18 @@ class CompressRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What to compress, and how.
 
     Args:
-        model: Alias, catalogue name, run folder, checkpoint or .onnx file, with its sizes.
-        data: Dataset name or folder for calibration and verification; None for what the weights were trained on
-            (the embedded pictures for the embedded weights).
-        quantize: How it is quantized.
-        verify: The bars.
+        recipe: Model, data, pruning, sharing, quantization, coding, bars. An empty data name stands for what the
+            weights were trained on (the embedded pictures for the embedded weights).
         out_dir: Run folder; None for runs/<model>-<dataset>-<scheme>.
         measure_latency: Whether latency is measured.
+        resume: Go on with fine-tuning that was interrupted.
         command: For the report.
     """
 
-    model: ModelSection
-    data: str | None = None
-    quantize: QuantizeSection = msgspec.field(default_factory=QuantizeSection)
-    verify: VerifySection = msgspec.field(default_factory=VerifySection)
+    recipe: Recipe
     out_dir: Path | None = None
     measure_latency: bool = True
+    resume: bool = False
     command: str = ""
 
 
@@ -102,51 +112,44 @@ class Compressed(msgspec.Struct, frozen=True, kw_only=True):
     num_unreadable: int = 0
 
 
-def request_from_recipe(
-    recipe: Recipe, *, out_dir: Path | None = None, measure_latency: bool = True, command: str = ""
-) -> CompressRequest:
-    """The request that a recipe stands for; an empty data name means "what the weights were trained on"."""
-    return CompressRequest(
-        model=recipe.model,
-        data=recipe.data.name or None,
-        quantize=recipe.quantize,
-        verify=recipe.verify,
-        out_dir=out_dir,
-        measure_latency=measure_latency,
-        command=command,
-    )
-
-
-def compress(request: CompressRequest, progress: Progress | None = None) -> Compressed:
-    """Quantize a model, lower it to ONNX and TFLite, verify both against float, and report.
+def compress(request: CompressRequest, progress: Progress | None = None, tell: Tell | None = None) -> Compressed:
+    """Prune and share a model where asked, quantize it, lower it to ONNX and TFLite, verify both, and report.
 
     The run folder appears when everything in it is there: whatever ends the run before (an error, Ctrl-C) leaves
-    nothing behind.
+    nothing behind but the states of fine-tuning, in a folder beside it, for `resume`.
+
+    Args:
+        request: What, and how.
+        progress: Shows how far it is.
+        tell: Takes plans and notes, line by line, before they are carried out.
 
     Raises:
         EdgekitError: As the stages raise them. A missed bar is no error here: it is in `Compressed.passed` and in the
             report.
     """
-    progress = progress or Silent()
-    clock = StageClock()
-    require_supported(parse_scheme(request.quantize.scheme))
-    with clock.stage("load"):
-        hub = load_hub(hub_request(request.model))
-        data_name = choose_data(request.model, request.data, hub)
+    recipe = request.recipe
+    watch = Watch(clock=StageClock(), progress=progress or Silent(), tell=tell or (lambda _: None))
+    require_supported(parse_scheme(recipe.quantize.scheme))
+    with watch.clock.stage("load"):
+        hub = load_hub(hub_request(recipe.model))
+        data_name = choose_data(recipe.model, recipe.data.name or None, hub)
         sources = _Sources(calibration=open_source(data_name, "calibration"), test=open_source(data_name, "test"))
         hub = with_labels(hub, sources.test)
-    run_dir = request.out_dir or Path("runs") / f"{hub.card.model}-{Path(data_name).name}-{request.quantize.scheme}"
+    run_name = f"{hub.card.model}-{Path(data_name).name}-{recipe.quantize.scheme}{name_suffix(recipe)}"
+    run_dir = request.out_dir or Path("runs") / run_name
+    work_dir = run_dir.with_name(f"{run_dir.name}.work")
     with staged_folder(run_dir, last=JSON_NAME) as staging:
-        verification, report, unreadable = _make_run(request, hub, sources, staging, (clock, progress))
-        write_text(staging / RECIPE, dump_recipe(_resolved_recipe(request, data_name)))
-        write_report(report, staging)
-    return Compressed(
-        run_dir=run_dir,
-        report=report,
-        passed=verification.passed,
-        unreadable=(*unreadable.reasons, *verification.unreadable),
-        num_unreadable=unreadable.num_pictures + verification.num_unreadable,
-    )
+        shrunk = Shrunk(hub=hub)
+        if is_asked(recipe):
+            asked = ShrinkRequest(
+                recipe=recipe, data=data_name, work_dir=work_dir, resume=request.resume, command=request.command
+            )
+            shrunk = shrink(asked, hub, sources.calibration, watch)
+        made = _make_run(request, (hub, shrunk), sources, staging, watch)
+        write_text(staging / RECIPE, dump_recipe(_resolved_recipe(recipe, data_name)))
+        write_report(made.report, staging)
+    shutil.rmtree(work_dir, ignore_errors=True)
+    return msgspec.structs.replace(made, run_dir=run_dir)
 
 
 class _Sources(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,33 +160,92 @@ class _Sources(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _make_run(
-    request: CompressRequest, hub: HubModel, sources: _Sources, folder: Path, watch: tuple[StageClock, Progress]
-) -> tuple[Verification, Report, UnreadableLog]:
-    """Make the model files in a folder and measure them."""
-    clock, progress = watch
+    request: CompressRequest, models: tuple[HubModel, Shrunk], sources: _Sources, folder: Path, watch: Watch
+) -> Compressed:
+    """Make the model files in a folder, measure them, and put the report together."""
+    config = request.recipe.quantize
+    original, shrunk = models
+    hub = with_labels(shrunk.hub, sources.test)
     unreadable = UnreadableLog()
-    with clock.stage("calibrate"):
-        calibration = run_calibration(hub, sources.calibration, request.quantize, progress, unreadable)
-    with clock.stage("quantize"):
-        quantized = quantize_static(hub.graph, calibration, request.quantize)
-    with clock.stage("export"):
-        artifacts = export(hub, quantized, folder, float_io=request.quantize.float_io)
+    with watch.clock.stage("calibrate"):
+        calibration = run_calibration(hub, sources.calibration, config, watch.progress, unreadable)
+    with watch.clock.stage("quantize"):
+        quantized = quantize_static(hub.graph, calibration, config, one_scale=most_values(shrunk))
+    with watch.clock.stage("export"):
+        artifacts = export(hub, quantized, folder, float_io=config.float_io)
         write_text(folder / LABELS, "".join(f"{label}\n" for label in hub.card.labels))
-    with clock.stage("pack"):
+        if shrunk.checkpoint_dir is not None:
+            copy_checkpoint(shrunk.checkpoint_dir, folder)
+    with watch.clock.stage("pack"):
         packed = pack_file(folder / MODEL_TFLITE, folder / MODEL_EKZ)
-    with clock.stage("verify"):
-        verification = verify(make_subject(hub, folder, sources.test), sources.test, request.verify, progress)
-    with clock.stage("latency"):
-        latency = _measure_latency(artifacts, progress) if request.measure_latency else []
+    with watch.clock.stage("verify"):
+        subject = make_subject(hub, folder, sources.test)
+        verification = verify(subject, sources.test, request.recipe.verify, watch.progress)
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as beside:
+        section, checks = None, ()
+        if is_asked(request.recipe):
+            with watch.clock.stage("original"):
+                before = _make_original(request.recipe, original, sources, Path(beside), watch.progress)
+            section, checks = _judge(request.recipe, (shrunk, before), quantized, verification, folder)
+        with watch.clock.stage("latency"):
+            paths = [*(artifact.path for artifact in artifacts.values()), *Path(beside).glob("*.tflite")]
+            latency = _measure_latency(paths, watch.progress) if request.measure_latency else []
+    verification = msgspec.structs.replace(verification, checks=(*verification.checks, *checks))
     facts = RunFacts(
         artifacts=artifacts,
         ekz_bytes=packed.ekz_bytes,
         latency=tuple(latency),
-        stages=tuple(clock.rows),
-        seed=request.quantize.seed,
+        stages=tuple(watch.clock.rows),
+        seed=config.seed,
         command=request.command,
     )
-    return verification, summarize(hub, quantized, verification, sources.test, facts), unreadable
+    report = summarize(hub, quantized, verification, sources.test, facts)
+    return Compressed(
+        run_dir=folder,
+        report=msgspec.structs.replace(report, shrink=section),
+        passed=verification.passed,
+        unreadable=(*unreadable.reasons, *verification.unreadable),
+        num_unreadable=unreadable.num_pictures + verification.num_unreadable,
+    )
+
+
+def _make_original(recipe: Recipe, hub: HubModel, sources: _Sources, folder: Path, progress: Progress) -> Original:
+    """The model as it was before pruning and sharing, quantized and packed the same way, for comparison."""
+    float_file = write_onnx(hub.graph, folder / "original.onnx", hub.card)
+    calibration = run_calibration(hub, sources.calibration, recipe.quantize, progress)
+    quantized = quantize_static(hub.graph, calibration, recipe.quantize)
+    tflite = write_tflite(quantized, folder / ORIGINAL_TFLITE, hub.card, float_io=recipe.quantize.float_io)
+    packed = pack_file(tflite.path, folder / "original.ekz")
+    accuracy = None
+    if labels_fit(hub, sources.test):
+        accuracy = evaluate_on(float_file.path, sources.test, recipe.verify.num_pictures, progress)
+    return Original(
+        num_params=hub.num_params,
+        macs=hub.graph.num_macs,
+        float_bytes=float_file.size_bytes,
+        tflite_bytes=tflite.size_bytes,
+        ekz_bytes=packed.ekz_bytes,
+        accuracy=accuracy,
+    )
+
+
+def _judge(
+    recipe: Recipe,
+    models: tuple[Shrunk, Original],
+    quantized: QuantizedGraph,
+    verification: Verification,
+    folder: Path,
+) -> tuple[ShrinkReport, tuple[Check, ...]]:
+    """The report's section on pruning, sharing and coding, and its bars."""
+    shrunk, before = models
+    exported = Exported(
+        graph=quantized.graph, stored=verification.stored, run_dir=folder, accuracy=verification.accuracy.tflite
+    )
+    table = measure_coding(exported, recipe.code.gap_bits)
+    if recipe.code.method == "huffman":
+        write_bytes(folder / MODEL_DC, table.content)
+    section = shrink_report(shrunk, before, exported, table, recipe)
+    return section, judge_shrinking(shrunk, before, exported, recipe.verify.max_drop)
 
 
 def run_calibration(
@@ -235,18 +297,15 @@ def export(hub: HubModel, quantized: QuantizedGraph, run_dir: Path, *, float_io:
     }
 
 
-def _resolved_recipe(request: CompressRequest, data_name: str) -> Recipe:
+def _resolved_recipe(recipe: Recipe, data_name: str) -> Recipe:
     """The recipe that makes the same files again, from any folder."""
-    return Recipe(
-        model=resolve_model(request.model),
-        data=resolve_data(DataSection(name=data_name)),
-        quantize=request.quantize,
-        verify=request.verify,
+    return msgspec.structs.replace(
+        recipe, model=resolve_model(recipe.model), data=resolve_data(DataSection(name=data_name))
     )
 
 
-def _measure_latency(artifacts: dict[str, Artifact], progress: Progress) -> list[Latency]:
-    """A short interleaved benchmark of the three files, one thread; `edgekit bench` measures longer."""
+def _measure_latency(paths: Sequence[Path], progress: Progress) -> list[Latency]:
+    """A short interleaved benchmark of the files, one thread; `edgekit bench` measures longer."""
     settings = BenchmarkSettings(num_queries=LATENCY_QUERIES, max_seconds=10.0)
     progress.begin("measure latency", settings.num_queries)
     done = 0
@@ -256,7 +315,7 @@ def _measure_latency(artifacts: dict[str, Artifact], progress: Progress) -> list
         progress.advance(num_done - done)
         done = num_done
 
-    latency = compare([artifact.path for artifact in artifacts.values()], settings, progress=advance)
+    latency = compare(paths, settings, progress=advance)
     progress.end()
     return latency
 
@@ -279,15 +338,18 @@ def verify_run(run_dir: Path, max_drop: float | None = None, progress: Progress 
     if missing:
         raise UsageError(f"{run_dir} is no run folder: {', '.join(missing)} missing", hint="edgekit compress makes one")
     recipe = load_recipe(run_dir / RECIPE)
-    hub = _reload(recipe.model, run_dir)
+    hub = _reload(recipe, run_dir)
     source = open_source(recipe.data.name, "test")
     config = recipe.verify if max_drop is None else msgspec.structs.replace(recipe.verify, max_drop=max_drop)
     return verify(make_subject(with_labels(hub, source), run_dir, source), source, config, progress or Silent())
 
 
-def _reload(model: ModelSection, run_dir: Path) -> HubModel:
+def _reload(recipe: Recipe, run_dir: Path) -> HubModel:
     """The float model of a run: with its torch model where that is still at hand, else the run's float ONNX file."""
     stand_in = HubRequest(model=str(run_dir / FLOAT_ONNX))
+    model = recipe.model
+    if is_asked(recipe):
+        return load_hub(HubRequest(model=str(run_dir)))
     if Path(model.name).suffix.lower() == ".onnx":  # the user's file may have changed since
         return load_hub(stand_in)
     try:
@@ -308,44 +370,6 @@ def export_float(model: ModelSection, path: Path) -> Artifact:
         raise UnknownNameError("format", path.suffix or path.name, formats)
     hub = load_hub(hub_request(model))
     return write(hub.graph, path, hub.card)
-
-
-class ImportedRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What `import_run` made.
-
-    Args:
-        run_dir: Run folder.
-        card: Of its checkpoint.
-        num_params: Weights and biases.
-        num_zeros: Exact zeros among them (pruned weights).
-    """
-
-    run_dir: Path
-    card: CheckpointCard
-    num_params: int
-    num_zeros: int
-
-
-def import_run(format_name: str, path: Path, run_dir: Path) -> ImportedRun:
-    """Read trained weights of others into a run folder that `compress` takes: checkpoint and float ONNX.
-
-    Raises:
-        UnknownNameError: No such format.
-        DataError, IntegrityError: The file cannot be read, or is no such file.
-        OutputError: The folder cannot be written.
-    """
-    module, imported = import_weights(format_name, path)
-    with staged_folder(run_dir, last=CHECKPOINT_NAME) as staging:
-        save_checkpoint(staging / CHECKPOINT_NAME, module.state_dict(), imported.card)
-        hub = load_hub(HubRequest(model=str(staging)))
-        write_onnx(hub.graph, staging / FLOAT_ONNX, hub.card)
-        write_text(staging / LABELS, "".join(f"{label}\n" for label in hub.card.labels))
-    return ImportedRun(
-        run_dir=run_dir,
-        card=read_card(run_dir / CHECKPOINT_NAME),
-        num_params=hub.num_params,
-        num_zeros=sum(int((constant == 0).sum()) for constant in hub.graph.constants.values()),
-    )
 
 
 def train_run(

@@ -81,7 +81,9 @@ def describe_type(hint: Any) -> str:  # noqa: ANN401 - any type hint
     if origin in {Union, types.UnionType}:
         return " or ".join(describe_type(part) for part in arguments if part is not type(None))
     if origin is Literal:
-        return " or ".join(f'`"{choice}"`' for choice in arguments)
+        return " or ".join(f"`{msgspec.json.encode(choice).decode()}`" for choice in arguments)
+    if origin is tuple:
+        return f"list of {describe_type(arguments[0])}s"
     return _NAMES[hint]
 
 

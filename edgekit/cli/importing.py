@@ -17,7 +17,7 @@ def import_model(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
 ) -> None:
     """Read trained weights of others into a run folder: checkpoint and float ONNX."""
-    from edgekit.pipeline import import_run
+    from edgekit.export.imported import import_run
 
     imported = import_run(format_name, file, out or Path("runs") / format_name)
     if as_json:

@@ -5,3 +5,7 @@ from __future__ import annotations
 RECIPE, LABELS, CURVES = "recipe.toml", "labels.txt", "curves.png"
 FLOAT_ONNX, MODEL_ONNX, MODEL_TFLITE = "float.onnx", "model.onnx", "model.tflite"
 MODEL_EKZ = "model.ekz"
+MODEL_DC = "model.dc"
+"""The same integers in the classic coding of Deep Compression, for comparison."""
+ORIGINAL_TFLITE = "original.tflite"
+"""What the model would be without pruning and sharing; measured beside, not kept."""

@@ -23,6 +23,7 @@ _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 _Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 _Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
 _NotNegative: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
+_Bits: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=8)]
 _Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _ShareBelowOne: TypeAlias = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
@@ -120,6 +121,103 @@ class TrainSection(_Section, frozen=True):
     precision: Literal["float32", "bf16"] = "float32"
 
 
+class FinetuneSection(_Section, frozen=True):
+    """How the weights that stay are trained after pruning and sharing; the rest is as `[train]` and `[augment]` say.
+
+    Args:
+        distill_weight: Share of the loss that compares with the model as it was (Hinton et al. 2015); 0 for none.
+        distill_temperature: Softmax temperature of it.
+        batch_size: Pictures per step; None for that of `[train]`.
+    """
+
+    distill_weight: _Share = 0.5
+    distill_temperature: _Positive = 4.0
+    batch_size: _Count | None = None
+
+
+class PruneSection(_Section, frozen=True):
+    """What is taken out: whole channels (faster everywhere) and single weights (smaller to ship).
+
+    Args:
+        channels: Share of channels removed, the pruning ratio; 0 for none.
+        importance: How much a channel matters: "magnitude" of its weights, "taylor" (Molchanov et al. 2019), or
+            "bn_scale" (Liu et al. 2017).
+        round_to: Keep multiples of this many channels.
+        ignored_layers: Layers whose output channels stay.
+        sparsity: Share of zeros among the weights; 0 for none.
+        method: "global" (one magnitude threshold), "layer_wise" (equal marginal loss, from a sensitivity scan), or
+            "2:4" (two zeros in every four, whatever `sparsity`).
+        dense_layers: Layers that get no zeros; None for the first convolution and the depthwise ones.
+        ramp: Share of the fine-tuning over which zeros are added, by a cubic schedule (Zhu and Gupta 2017).
+        epochs: Fine-tuning after channels went, and again while zeros come.
+        optimizer: "sgd" (Nesterov momentum 0.9) or "adamw", for the fine-tuning.
+        learning_rate: Peak rate of it; cosine to zero.
+    """
+
+    channels: _ShareBelowOne = 0.0
+    importance: Literal["magnitude", "taylor", "bn_scale"] = "magnitude"
+    round_to: _Count = 8
+    ignored_layers: tuple[str, ...] = ()
+    sparsity: _ShareBelowOne = 0.0
+    method: Literal["global", "layer_wise", "2:4"] = "global"
+    dense_layers: tuple[str, ...] | None = None
+    ramp: _Share = 0.5
+    epochs: _Natural = 3
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: _Positive = 0.02
+
+    @property
+    def makes_zeros(self) -> bool:
+        """Whether single weights are pruned."""
+        return self.sparsity > 0 or self.method == "2:4"
+
+
+class ShareSection(_Section, frozen=True):
+    """Weight sharing: a layer's weights take few values (Han et al. 2016, section 3).
+
+    Args:
+        conv_bits: Convolutions take at most 2**conv_bits values; 0 leaves them.
+        fc_bits: The same of fully connected layers.
+        num_groups: Groups of output channels, each with values of its own.
+        method: "optimal" (dynamic programming) or "lloyd".
+        start: Where Lloyd's iterations start: "linear", "density" or "random".
+        weighting: What a weight's error counts: all the same ("none"), or by its mean squared gradient.
+        unshared_layers: Layers that are not shared; None for the depthwise ones.
+        assignments: While values are trained, weights keep theirs ("fixed") or choose anew every epoch ("refreshed").
+        epochs: Training of the values.
+        learning_rate: Peak rate of it (AdamW, no weight decay).
+    """
+
+    conv_bits: _Bits = 0
+    fc_bits: _Bits = 0
+    num_groups: _Count = 1
+    method: Literal["optimal", "lloyd"] = "optimal"
+    start: Literal["linear", "density", "random"] = "linear"
+    weighting: Literal["none", "squared_gradient"] = "none"
+    unshared_layers: tuple[str, ...] | None = None
+    assignments: Literal["fixed", "refreshed"] = "fixed"
+    epochs: _Natural = 3
+    learning_rate: _Positive = 1e-4
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether any layer is shared."""
+        return self.conv_bits > 0 or self.fc_bits > 0
+
+
+class CodeSection(_Section, frozen=True):
+    """How the integers are coded for shipping.
+
+    Args:
+        method: "ekz", or "huffman" to write the classic coding of Deep Compression beside it (Han et al. 2016,
+            sections 2 and 4).
+        gap_bits: Bits of a relative index in the classic coding, 4 or 5.
+    """
+
+    method: Literal["ekz", "huffman"] = "ekz"
+    gap_bits: Literal[4, 5] = 5
+
+
 class QuantizeSection(_Section, frozen=True):
     """How it is quantized.
 
@@ -165,7 +263,11 @@ class Recipe(_Section, frozen=True):
     data: DataSection
     augment: AugmentSection = msgspec.field(default_factory=AugmentSection)
     train: TrainSection = msgspec.field(default_factory=TrainSection)
+    finetune: FinetuneSection = msgspec.field(default_factory=FinetuneSection)
+    prune: PruneSection = msgspec.field(default_factory=PruneSection)
+    share: ShareSection = msgspec.field(default_factory=ShareSection)
     quantize: QuantizeSection = msgspec.field(default_factory=QuantizeSection)
+    code: CodeSection = msgspec.field(default_factory=CodeSection)
     verify: VerifySection = msgspec.field(default_factory=VerifySection)
 
 
@@ -210,6 +312,8 @@ def _toml_value(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return msgspec.json.encode(value).decode()
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_toml_value(each) for each in cast('Iterable[object]', value))}]"
     return repr(value)
 
 

@@ -103,6 +103,110 @@ class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
     sqnr_db: float | None
 
 
+class Original(msgspec.Struct, frozen=True, kw_only=True):
+    """The model before pruning and sharing, quantized and packed in the same way.
+
+    Args:
+        num_params: Weights and biases of the torch model, or of the graph for an ONNX file.
+        macs: Multiply-accumulates at batch 1.
+        float_bytes: Float ONNX file.
+        tflite_bytes: Quantized TFLite file.
+        ekz_bytes: The same, packed.
+        accuracy: Of the float model on the pictures of the report; None when unlabelled.
+    """
+
+    num_params: int
+    macs: int
+    float_bytes: int
+    tflite_bytes: int
+    ekz_bytes: int
+    accuracy: Accuracy | None
+
+
+class PrunedChannels(msgspec.Struct, frozen=True, kw_only=True):
+    """One group of channels that were decided together.
+
+    Args:
+        layers: Layers that make them.
+        num_channels: Before.
+        num_kept: After.
+        reason: Why the group stayed; None for a group that could be narrowed.
+    """
+
+    layers: tuple[str, ...]
+    num_channels: int
+    num_kept: int
+    reason: str | None
+
+
+class CodingRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One layer in the table of Deep Compression (Han et al. 2016, tables 2 to 5), from the exported integers.
+
+    P is pruning, Q is quantization by sharing, H is Huffman coding.
+
+    Args:
+        layer: Layer name; "total" for the last row.
+        num_weights: Of the layer.
+        kept: Share of weights that are not zero.
+        num_levels: Distinct integers in the exported file, zero among them; None in the total.
+        max_levels: Most that sharing allows; None where nothing is shared.
+        weight_bits: Bits per stored weight before coding.
+        coded_weight_bits: The same after Huffman coding.
+        index_bits: Bits per relative index before coding; 0 where nothing is pruned.
+        coded_index_bits: The same after Huffman coding.
+        shared_bytes: P+Q, with codebook and biases.
+        classic_bytes: P+Q+H, with codebook and biases.
+        ekz_bytes: The weights alone in the .ekz file; None where it stores them otherwise.
+    """
+
+    layer: str
+    num_weights: int
+    kept: float
+    num_levels: int | None
+    max_levels: int | None
+    weight_bits: float
+    coded_weight_bits: float
+    index_bits: float
+    coded_index_bits: float
+    shared_bytes: int
+    classic_bytes: int
+    ekz_bytes: int | None
+
+
+class ShrinkReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What pruning, sharing and coding made of the original.
+
+    Args:
+        original: The model before.
+        pruning_ratio: Share of channels asked to go; 0 for none.
+        channels: Every group of channels; empty when none were to go.
+        sparsity: Share of zeros among the exported weights.
+        pattern: "2:4", or None.
+        method: How the zeros were placed ("global", "layer_wise", "2:4"); None when no weights were pruned.
+        conv_bits: Of shared convolutions, 0 when they are not shared.
+        fc_bits: Of shared fully connected layers.
+        num_epochs: Fine-tuning in all.
+        code: "ekz" or "huffman".
+        coding: The table, a row per layer and a total.
+        float_weight_bytes: Weights and biases of the original in 32-bit floats: what the paper divides by.
+        notes: What was done otherwise than asked.
+    """
+
+    original: Original
+    pruning_ratio: float
+    channels: tuple[PrunedChannels, ...]
+    sparsity: float
+    pattern: str | None
+    method: str | None
+    conv_bits: int
+    fc_bits: int
+    num_epochs: int
+    code: str
+    coding: tuple[CodingRow, ...]
+    float_weight_bytes: int
+    notes: tuple[str, ...] = ()
+
+
 class StageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Time and memory of one stage of the pipeline."""
 
@@ -162,4 +266,5 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     command: str
     created: str
+    shrink: ShrinkReport | None = None
     version: int = REPORT_VERSION

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from edgekit.core.errors import CheckpointError, IntegrityError, MissingDependencyError, UnknownNameError, UsageError
 from edgekit.core.preprocessing import PreprocessSpec
+from edgekit.core.storage import write_bytes
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.architectures.efficientnet_lite import rename_package_weights
 from edgekit.models.checkpoint import CheckpointCard, load_checkpoint, load_into, read_card
@@ -111,6 +112,12 @@ def read_imagenet_labels() -> tuple[str, ...]:
     """Names of the 1000 ImageNet classes, in output order."""
     lines = (WEIGHTS_DIR / "imagenet_labels.txt").read_text(encoding="utf-8").splitlines()
     return tuple(line for line in lines if not line.startswith("#"))
+
+
+def copy_checkpoint(run_dir: Path, target_dir: Path) -> None:
+    """Copy the weights of a run folder, with their card, into another. Raises `OutputError` when it cannot."""
+    for name in (CHECKPOINT_NAME, Path(CHECKPOINT_NAME).with_suffix(".json").name):
+        write_bytes(target_dir / name, (run_dir / name).read_bytes())
 
 
 def _embedded_path(alias: str) -> Path:

@@ -64,3 +64,14 @@ def _resized(layer: nn.Module, width: LayerWidth) -> nn.Module:
     else:
         raise TypeError(f"it is a {type(layer).__name__}, expected a convolution, linear layer or BatchNorm")
     return made.to(next(layer.parameters()).device).train(layer.training)
+
+
+def merge_widths(before: Iterable[LayerWidth], after: Iterable[LayerWidth]) -> tuple[LayerWidth, ...]:
+    """The widths of a network that was cut twice: the later ones count.
+
+    >>> first = LayerWidth(layer="fc", num_inputs=8, num_outputs=4)
+    >>> [width.num_inputs for width in merge_widths([first], [LayerWidth(layer="fc", num_inputs=6, num_outputs=4)])]
+    [6]
+    """
+    merged = {width.layer: width for width in before} | {width.layer: width for width in after}
+    return tuple(merged.values())

@@ -7,7 +7,7 @@ the biases (`bias`), round them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -51,7 +51,12 @@ def nearest(layer: Layer, weight: npt.NDArray[np.floating], grid: QuantParams) -
 
 
 def quantize_static(
-    graph: Graph, calibration: Calibration, config: QuantizeSection, *, rounding: Rounding = nearest
+    graph: Graph,
+    calibration: Calibration,
+    config: QuantizeSection,
+    *,
+    rounding: Rounding = nearest,
+    one_scale: Collection[str] = (),
 ) -> QuantizedGraph:
     """Quantize a float graph to int8 activations and int8-stored weights.
 
@@ -60,6 +65,8 @@ def quantize_static(
         calibration: From `calibrate` on the same graph.
         config: Scheme, how ranges are chosen, bias correction, reduced range.
         rounding: How weights become integers.
+        one_scale: Layers (node names) with one scale for all channels: those whose channels share their values, which
+            a scale per channel would pull apart.
 
     Raises:
         UsageError: The scheme is not in the grammar, or not one that is implemented.
@@ -75,13 +82,16 @@ def quantize_static(
     num_bits = effective_weight_bits(scheme, config)
     for layer in plan.layers:
         weight = _real(graph, layer.weight)
-        constant_grids[layer.weight] = weights.choose_weight_grid(weight, num_bits, "max", name=layer.weight)
+        grid = weights.choose_weight_grid(weight, num_bits, "max", name=layer.weight)
+        constant_grids[layer.weight] = weights.with_one_scale(grid) if layer.node.name in one_scale else grid
     grids = choose_activation_grids(plan, calibration, config)
     grids = widen_tiny_grids(graph, plan, grids, constant_grids)
     biases: dict[str, npt.NDArray[np.float64]] = {}
     for layer in plan.layers:
         weight = _real(graph, layer.weight)
         grid = _guarded_grid(graph, layer, grids, constant_grids[layer.weight])
+        if layer.node.name in one_scale:
+            grid = weights.with_one_scale(grid)
         values = rounding(layer, weight, grid)
         constants[layer.weight] = QuantTensor(values=values, params=grid)
         bias = _real(graph, layer.bias) if layer.bias else np.zeros(weight.shape[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -68,6 +69,11 @@ def choose_weight_grid(
     return QuantParams(
         scale=scale.astype(np.float32), zero_point=np.zeros(scale.size, dtype=np.int32), axis=0, num_bits=num_bits
     )
+
+
+def with_one_scale(grid: QuantParams) -> QuantParams:
+    """The grid with its largest scale in every channel: weights that are shared by a layer then share integers, too."""
+    return msgspec.structs.replace(grid, scale=np.full_like(grid.scale, grid.scale.max()))
 
 
 def guard_bias(

@@ -7,6 +7,7 @@ import re
 
 import msgspec
 
+from edgekit.core.layout import ORIGINAL_TFLITE
 from edgekit.core.measurement import Accuracy, Agreement, Latency, wilson_interval
 from edgekit.core.report import Check, LayerRow, Report, ReportDataset
 from edgekit.report.formatting import format_number, plural
@@ -167,7 +168,11 @@ def agreement_interval(agreement: Agreement) -> tuple[float, float]:
 
 def headline_latency(report: Report) -> Latency | None:
     """The row on top: the first of the quantized TFLite file, else the first; None when nothing was timed."""
-    rows = [row for row in report.latency if row.file.endswith(".tflite") and "float" not in row.file]
+    rows = [
+        row
+        for row in report.latency
+        if row.file.endswith(".tflite") and "float" not in row.file and row.file != ORIGINAL_TFLITE
+    ]
     return next(iter(rows or report.latency), None)
 
 

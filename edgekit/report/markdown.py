@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from edgekit.core.report import Report
-from edgekit.report import findings
+from edgekit.report import findings, shrinking
 from edgekit.report.charts import size_chart
 from edgekit.report.formatting import (
     TIMES,
@@ -43,6 +45,7 @@ def render_markdown(report: Report) -> str:
         _sizes(report),
         _accuracy(report),
         _agreement(report),
+        _shrink(report),
         _latency(report),
         _run(report),
     ]
@@ -127,6 +130,22 @@ def _agreement(report: Report) -> str:
     ]
     table = _table(("file", "beside", "same top-1", "differ", "max logit error"), rows, num_left=2)
     return f"## Agreement\n\n{table}"
+
+
+def _shrink(report: Report) -> str:
+    if report.shrink is None:
+        return ""
+    said = " ".join(escape_markdown(sentence) for sentence in shrinking.sentences(report, report.shrink))
+    rows = [(row.what, row.before, row.after, row.change) for row in shrinking.comparisons(report, report.shrink)]
+    parts = [f"## Pruned, shared, coded\n\n{said}", _table(("", "original", "now", "change"), rows)]
+    if report.shrink.channels:
+        groups = [tuple(escape_markdown(cell) for cell in group) for group in shrinking.channel_rows(report.shrink)]
+        parts.append(_table(("layers", "channels", "stays because"), groups))
+    coded = [
+        (escape_markdown(row.layer), *msgspec.structs.astuple(row)[1:]) for row in shrinking.coded_rows(report.shrink)
+    ]
+    parts.append(_table(shrinking.CODING_TITLES, coded))
+    return "\n\n".join(parts)
 
 
 def _latency(report: Report) -> str:

@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from edgekit.core.report import Disagreement, Report
-from edgekit.report import charts, findings, formatting
+from edgekit.report import charts, findings, formatting, shrinking
 from edgekit.report.confusion import MAX_MATRIX_CLASSES, summarize_confusion
 from edgekit.report.pictures import picture_size
 
@@ -70,6 +70,7 @@ def _environment() -> jinja2.Environment:
     )
     functions: dict[str, Any] = {
         "findings": findings,
+        "shrinking": shrinking,
         "outcome": outcome,
         "percent_digits": formatting.percent_digits,
         "picture_size": picture_size,

@@ -8,8 +8,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from edgekit.core.report import Report
-from edgekit.report import findings
+from edgekit.core.report import Report, ShrinkReport
+from edgekit.report import findings, shrinking
 from edgekit.report.charts import size_chart
 from edgekit.report.formatting import (
     DASH,
@@ -27,6 +27,7 @@ from edgekit.report.markdown import render_markdown
 __all__ = ["render_markdown", "render_summary"]
 
 _BAR_CELLS = 24
+_MOST_CODED_LAYERS = 8
 _STYLES = {"passed": "bold green", "failed": "bold red", "unverified": "bold"}
 _MARKS = {"passed": "✓ ", "failed": "✗ ", "unverified": ""}
 
@@ -37,6 +38,8 @@ def render_summary(report: Report) -> RenderableType:
     if findings.accuracy_rows(report):
         parts.append(_accuracy(report))
     parts.append(_agreement(report))
+    if report.shrink is not None:
+        parts.append(_shrink(report, report.shrink))
     if report.latency:
         parts.append(_latency(report))
     parts.append(_verdict(report))
@@ -115,6 +118,21 @@ def _agreement(report: Report) -> Table:
             f"{row.max_abs_error:.3g}",
         )
     return table
+
+
+def _shrink(report: Report, shrink: ShrinkReport) -> Group:
+    """What changed against the original, and the total of the coding; layer by layer it is in the other renderings."""
+    table = _table("pruned, shared, coded", "original", "now")
+    table.add_column("", justify="left", overflow="fold")
+    for row in shrinking.comparisons(report, shrink):
+        table.add_row(row.what, row.before, Text(row.after, style="bold"), row.change)
+    said = [Text(sentence) for sentence in shrinking.sentences(report, shrink)]
+    coded = _table("coding", *shrinking.CODING_TITLES[1:-3], "P+Q+H", ".ekz")
+    rows = list(shrinking.coded_rows(shrink))
+    for row in rows if len(rows) <= _MOST_CODED_LAYERS else rows[-1:]:
+        cells = (row.weights, row.kept, row.levels, row.weight_bits, row.index_bits, row.classic, row.ekz)
+        coded.add_row(printable(row.layer), *cells)
+    return Group(table, Text(), *said, Text(), coded)
 
 
 def _latency(report: Report) -> Table:

@@ -85,7 +85,7 @@ def layer_rows(graph: Graph, stored: StoredFile, sqnr: dict[str, float], grid_bi
                 macs=graph.macs(node),
                 grid_bits=grid_bits,
                 density=float(np.count_nonzero(tensor.values) / max(1, tensor.values.size)),
-                scale_granularity="per_channel" if tensor.scale.size > 1 else "per_tensor",
+                scale_granularity="per_channel" if np.unique(tensor.scale).size > 1 else "per_tensor",
                 bytes=int(tensor.values.nbytes),
                 entropy_bytes=_entropy_bytes(tensor),
                 sqnr_db=sqnr.get(node.name),

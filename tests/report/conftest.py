@@ -15,10 +15,14 @@ from edgekit.core.report import (
     AccuracyTable,
     AgreementTable,
     Check,
+    CodingRow,
     Disagreement,
     LayerRow,
+    Original,
+    PrunedChannels,
     Report,
     ReportDataset,
+    ShrinkReport,
     Sizes,
     StageRow,
 )
@@ -230,6 +234,60 @@ def strip(report: Report) -> Report:
         disagreements=(),
         stages=(),
         environment={},
+    )
+
+
+@pytest.fixture
+def shrunk(report: Report) -> Report:
+    """A run that was pruned, shared and coded."""
+    return shrink(report)
+
+
+def coding_row(layer: str, num_weights: int) -> CodingRow:
+    is_total = layer == "total"
+    return CodingRow(
+        layer=layer,
+        num_weights=num_weights,
+        kept=0.125,
+        num_levels=None if is_total else 31,
+        max_levels=None if is_total else 32,
+        weight_bits=5.0,
+        coded_weight_bits=4.22,
+        index_bits=5.0,
+        coded_index_bits=3.61,
+        shared_bytes=num_weights // 6,
+        classic_bytes=num_weights // 8,
+        ekz_bytes=num_weights // 10,
+    )
+
+
+def shrink(report: Report) -> Report:
+    section = ShrinkReport(
+        original=Original(
+            num_params=980_000,
+            macs=24_000_000,
+            float_bytes=3_930_000,
+            tflite_bytes=1_010_000,
+            ekz_bytes=905_000,
+            accuracy=accuracy(939, 1000),
+        ),
+        pruning_ratio=0.3,
+        channels=(
+            PrunedChannels(layers=("features.0", "features.1.conv.0"), num_channels=32, num_kept=24, reason=None),
+            PrunedChannels(layers=("classifier",), num_channels=10, num_kept=10, reason="the model's output"),
+        ),
+        sparsity=0.875,
+        pattern=None,
+        method="global",
+        conv_bits=8,
+        fc_bits=5,
+        num_epochs=9,
+        code="huffman",
+        coding=(coding_row("features.0", 4_000), coding_row("classifier", 60_000), coding_row("total", 64_000)),
+        float_weight_bytes=3_920_000,
+    )
+    return msgspec.structs.replace(
+        report, shrink=section, latency=(*report.latency, latency("original.tflite", "litert 2.3.0", 0.824))
     )
 
 

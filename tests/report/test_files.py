@@ -104,8 +104,14 @@ def test_version_1_is_readable_for_ever() -> None:
 
 
 def test_current_version_is_written_byte_for_byte_as_the_golden_file() -> None:
-    golden = GOLDEN / f"report_v{REPORT_VERSION}.json"
+    golden = GOLDEN / f"report_v{REPORT_VERSION}_shrunk.json"
     assert encode_report(read_report(golden)) == golden.read_text(encoding="utf-8")
+
+
+def test_fields_of_an_earlier_edgekit_are_written_as_they_were() -> None:
+    golden = GOLDEN / f"report_v{REPORT_VERSION}.json"
+    before = json.loads(golden.read_text(encoding="utf-8"))
+    assert json.loads(encode_report(read_report(golden))) == {**before, "shrink": None}
 
 
 def test_fields_from_a_later_edgekit_are_skipped(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def poison(value: object, payload: str, key: str = "") -> object:
     return value
 
 
-@pytest.fixture(params=["report", "failed", "unlabelled", "bare"])
+@pytest.fixture(params=["report", "failed", "unlabelled", "bare", "shrunk"])
 def any_report(request: pytest.FixtureRequest) -> Report:
     return request.getfixturevalue(request.param)
 

@@ -1,0 +1,154 @@
+"""Training what was cut, from weights to weights, each stage in a folder of its own that can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import torch
+from torch import Tensor
+
+from edgekit.core.errors import DataError, UnknownNameError, UsageError
+from edgekit.core.progress import Progress
+from edgekit.core.recipe import DataSection, ModelSection, Recipe
+from edgekit.data.drawing import draw_order
+from edgekit.data.opening import find_dataset, open_source
+from edgekit.data.reading import iterate_batches
+from edgekit.models.checkpoint import CheckpointCard, save_checkpoint
+from edgekit.models.weights import CHECKPOINT_NAME, load_weights
+from edgekit.runtime.preprocess import normalize
+from edgekit.shrink.request import ShrinkRequest
+from edgekit.train.loop import Constraint
+from edgekit.train.run import RunHooks, train
+from edgekit.train.splits import check_trainable, make_spec, open_splits
+
+NUM_GRADIENT_PICTURES = 512
+_GRADIENT_BATCH = 64
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """One fine-tuning.
+
+    Args:
+        name: Of its folder.
+        epochs: Passes over the training pictures.
+        optimizer: "sgd" or "adamw".
+        learning_rate: Peak rate.
+        weight_decay: None for the recipe's.
+        reestimate_norms: Whether BatchNorm's statistics are measured anew at the end.
+    """
+
+    name: str
+    epochs: int
+    optimizer: Literal["sgd", "adamw"]
+    learning_rate: float
+    weight_decay: float | None = None
+    reestimate_norms: bool = True
+
+
+def find_training_pictures(names: tuple[str | None, ...]) -> str | None:
+    """The first of some datasets that has labelled training pictures on this machine; nothing is downloaded."""
+    for name in names:
+        if name is None:
+            continue
+        try:
+            if find_dataset(name).find() is None:
+                continue
+            check_trainable(open_source(name, "train"))
+        except (DataError, UnknownNameError):
+            continue
+        return name
+    return None
+
+
+class Finetuner:
+    """Trains the stages of one shrinking.
+
+    Args:
+        request: What is asked for.
+        card: Of the model as it was; it becomes the teacher.
+        data: Training pictures; None when there are none, then nothing is trained.
+        progress: Shows how far it is.
+    """
+
+    def __init__(self, request: ShrinkRequest, card: CheckpointCard, data: str | None, progress: Progress) -> None:
+        self.request = request
+        self.card = card
+        self.data = data
+        self.progress = progress
+        self.num_epochs = 0
+
+    def run(self, stage: Stage, init_dir: Path | str, constraint: Constraint | None) -> Path:
+        """Train from the weights in `init_dir`; without training pictures or epochs only the constraint is applied.
+
+        Returns:
+            The folder of the stage, with its weights as a checkpoint.
+        """
+        folder = self.request.work_dir / stage.name
+        if self.data is None or stage.epochs == 0:
+            return self._apply(folder, init_dir, constraint)
+        recipe = self._recipe(stage, self.data, init_dir)
+        hooks = RunHooks(progress=self.progress, constraint=constraint, reestimate_norms=stage.reestimate_norms)
+        train(recipe, folder, resume=self.request.resume, command=self.request.command, hooks=hooks)
+        self.num_epochs += stage.epochs
+        return folder
+
+    def gradient_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalized training pictures [n, c, h, w] with their labels, always the same ones.
+
+        Raises:
+            UsageError: There are no training pictures.
+        """
+        if self.data is None:
+            raise UsageError(
+                "gradients need labelled training pictures, and there are none", hint="give them by --data"
+            )
+        source = open_source(self.data, "train")
+        chosen = draw_order(len(source), seed=self.request.recipe.train.seed)[:NUM_GRADIENT_PICTURES]
+        for batch in iterate_batches(source, self.card.preprocess, batch_size=_GRADIENT_BATCH, indices=chosen):
+            if batch.labels is not None:
+                yield torch.from_numpy(normalize(batch.pictures, self.card.preprocess)), torch.from_numpy(batch.labels)
+
+    def _apply(self, folder: Path, init_dir: Path | str, constraint: Constraint | None) -> Path:
+        module, card = load_weights(str(init_dir))
+        state = module.state_dict()
+        if constraint is not None:
+            constraint.attach(module)
+            constraint.after_step(1, 1)
+            constraint.hold(state)
+        save_checkpoint(folder / CHECKPOINT_NAME, state, card)
+        return folder
+
+    def _recipe(self, stage: Stage, data: str, init_dir: Path | str) -> Recipe:
+        asked, options = self.request.recipe, self.card.options
+        recipe = Recipe(
+            model=ModelSection(
+                name=options.variant, width=options.width, input_size=options.input_size, dropout=options.dropout
+            ),
+            data=DataSection(name=data),
+            augment=asked.augment,
+            train=msgspec.structs.replace(
+                asked.train,
+                epochs=stage.epochs,
+                batch_size=asked.finetune.batch_size or asked.train.batch_size,
+                optimizer=stage.optimizer,
+                learning_rate=stage.learning_rate,
+                weight_decay=asked.train.weight_decay if stage.weight_decay is None else stage.weight_decay,
+                warmup_epochs=min(asked.train.warmup_epochs, 0.1 * stage.epochs),
+                ema_decay=0.0,
+                init=str(init_dir),
+                teacher=asked.model.name if asked.finetune.distill_weight else None,
+                distill_weight=asked.finetune.distill_weight,
+                distill_temperature=asked.finetune.distill_temperature,
+            ),
+        )
+        spec = make_spec(recipe, open_splits(data))
+        if spec != self.card.preprocess:
+            raise UsageError(
+                f"{asked.model.name} takes its pictures prepared as {self.card.preprocess}, training on {data} would "
+                f"prepare them as {spec}",
+                hint="fine-tune on what it was trained on, or not at all: --epochs 0",
+            )
+        return recipe
