@@ -31,7 +31,7 @@ ARCHITECTURES = (
     "shufflenet_v2_x1_0",
     "efficientnet_lite0",
 )
-"""The architectures of the catalogue, one size of each family, at 224x224."""
+"""The architectures of the catalogue that are made for 224x224 pixels, one size of each family."""
 
 NUM_NOISE_PICTURES = 8
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

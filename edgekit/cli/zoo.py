@@ -8,6 +8,8 @@ import typer
 
 from edgekit.cli.console import plain_table, print_json, show
 
+_TEN_MILLION = 10_000_000
+
 
 def zoo(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
     """List the architectures: parameters, MACs, float size, weights at hand."""
@@ -21,7 +23,7 @@ def zoo(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON doc
         (
             model.name,
             f"{model.num_params / 1e6:.2f} M",
-            f"{model.macs / 1e6:.0f} M",
+            f"{model.macs / 1e6:.{0 if model.macs >= _TEN_MILLION else 2}f} M",
             f"{model.float_bytes / 1e6:.1f} MB",
             model.weights or "-",
         )

@@ -26,6 +26,8 @@ from edgekit.runtime.preprocess import normalize
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """What an ONNX file without a card, and untrained weights, are taken to expect."""
+GRAY_MEAN, GRAY_STD = (0.459,), (0.226,)
+"""The same of pictures turned gray (ITU-R BT.601), for untrained weights of a network for gray ones."""
 FOREIGN_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".pb", ".h5", ".keras", ".mlmodel", ".caffemodel", ".engine"})
 
 
@@ -35,7 +37,7 @@ class HubRequest(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         model: Alias, catalogue name, run folder, checkpoint, or .onnx file.
         width: Width multiplier, for `untrained` only; None for the variant's own.
-        input_size: Pixels; None for the model's own (224 for an untrained variant).
+        input_size: Pixels; None for the model's own (an untrained variant's is its paper's).
         untrained: Random weights (for tests and benchmarks).
         seed: Of the random weights.
         fallback_spec: Preprocessing for an ONNX file that carries none; None for ImageNet's.
@@ -147,20 +149,21 @@ def _load_untrained(request: HubRequest) -> HubModel:
     options = with_sizes(resolve_options(request.model), width=request.width, input_size=request.input_size)
     torch.manual_seed(request.seed)
     module = build_model(options).eval()
-    size = options.input_size
-    spec = PreprocessSpec(input_size=(size, size), mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    _settle_batch_norm(module, size)
+    channels, size = options.in_channels, options.input_size
+    mean, std = (GRAY_MEAN, GRAY_STD) if channels == 1 else (IMAGENET_MEAN, IMAGENET_STD)
+    spec = PreprocessSpec(input_size=(size, size), num_channels=channels, mean=mean, std=std)
+    _settle_batch_norm(module, (channels, size, size))
     return _from_torch(module, (), spec, model_name(options), dataset=None)
 
 
-def _settle_batch_norm(module: nn.Module, size: int) -> None:
+def _settle_batch_norm(module: nn.Module, input_shape: tuple[int, int, int]) -> None:
     """Give random weights the BatchNorm statistics of one random batch, so that activations keep a sane range."""
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
     for layer in norms:
         layer.momentum = 1.0
     module.train()
     with torch.no_grad():
-        module(torch.randn(4, 3, size, size))
+        module(torch.randn(4, *input_shape))
     module.eval()
     for layer in norms:
         layer.momentum = 0.1

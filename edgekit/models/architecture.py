@@ -9,12 +9,14 @@ from torch import nn
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """What the source says of a variant at 1000 classes, and how exactly it says it.
+    """What the source says of a variant, at which size, and how exactly it says it.
 
     Args:
         num_params: Parameters; None where the source gives none.
         macs: Multiply-accumulates of one picture at `input_size`; None where the source gives none.
         input_size: Pixels.
+        num_classes: Outputs.
+        in_channels: 3 for RGB, 1 for gray.
         source: Paper and table, or library.
         tolerance: Relative rounding of the source's parameter count; 0 when it is exact.
         macs_tolerance: Relative rounding of the source's multiply-accumulates, which none gives exactly.
@@ -24,6 +26,8 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     num_params: int | None
     macs: int | None
     input_size: int = 224
+    num_classes: int = 1000
+    in_channels: int = 3
     source: str
     tolerance: float = 0.0
     macs_tolerance: float = 0.015
@@ -60,6 +64,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
         variants: Variant name -> published figures.
         build: Makes the network.
         takes_width: Whether `width` is free; otherwise only the variants exist.
+        max_input_size: Largest input in pixels that makes a sensible network.
     """
 
     name: str
@@ -68,3 +73,4 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     variants: dict[str, Published]
     build: Callable[[BuildOptions], nn.Module]
     takes_width: bool = False
+    max_input_size: int = 1024

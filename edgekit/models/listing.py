@@ -47,7 +47,7 @@ class ZooListing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def list_models() -> list[ZooEntry]:
-    """List the aliases with embedded weights, then every variant of the catalogue (224 pixels, 1000 classes)."""
+    """List the aliases with embedded weights, then every variant, at the size that its published figures are for."""
     entries = [_describe_alias(alias) for alias in embedded_names()]
     for name in ARCHITECTURES.names:
         architecture = ARCHITECTURES.load(name)
@@ -62,7 +62,7 @@ def encode_listing(entries: list[ZooEntry]) -> bytes:
 
 def _describe_variant(architecture: Architecture, variant: str) -> ZooEntry:
     published = architecture.variants[variant]
-    options = msgspec.structs.replace(parse_model_name(variant), input_size=published.input_size)
+    options = parse_model_name(variant)
     num_params, macs = measure(options)
     return ZooEntry(
         name=variant,

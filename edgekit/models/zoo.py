@@ -14,6 +14,8 @@ from edgekit.models.architecture import Architecture, BuildOptions
 ARCHITECTURES: Catalogue[Architecture] = Catalogue(
     "edgekit.models.architectures", "ARCHITECTURE", Architecture, "architecture"
 )
+MIN_INPUT_SIZE = 24
+"""Pixels; the smallest input that leaves every architecture a map."""
 _WIDTH_SUFFIX = re.compile(r"_w(\d+(?:\.\d+)?)$")
 
 
@@ -38,7 +40,7 @@ def find_architecture(variant: str) -> Architecture:
 
 
 def parse_model_name(name: str) -> BuildOptions:
-    """Variant and width of a model name such as "mobilenet_v2_w0.35"; other options keep their defaults.
+    """Variant and width of a model name such as "mobilenet_v2_w0.35", at the size that its published figures are for.
 
     Raises:
         UnknownNameError: No such variant.
@@ -47,7 +49,14 @@ def parse_model_name(name: str) -> BuildOptions:
     match = _WIDTH_SUFFIX.search(name)
     variant = name[: match.start()] if match else name
     architecture = find_architecture(variant)
-    options = BuildOptions(variant=variant, width=float(match.group(1)) if match else None)
+    published = architecture.variants[variant]
+    options = BuildOptions(
+        variant=variant,
+        width=float(match.group(1)) if match else None,
+        num_classes=published.num_classes,
+        in_channels=published.in_channels,
+        input_size=published.input_size,
+    )
     check_options(options, architecture)
     return options
 
@@ -61,8 +70,11 @@ def check_options(options: BuildOptions, architecture: Architecture) -> None:
         )
     if options.width is not None and not 0 < options.width <= 4:
         raise UsageError(f"width {options.width} is out of range, expected more than 0 and at most 4")
-    if not 24 <= options.input_size <= 1024:
-        raise UsageError(f"input size {options.input_size} is out of range, expected 24 to 1024 pixels")
+    if not MIN_INPUT_SIZE <= options.input_size <= architecture.max_input_size:
+        raise UsageError(
+            f"{architecture.title}: input size {options.input_size} is out of range, "
+            f"expected {MIN_INPUT_SIZE} to {architecture.max_input_size} pixels"
+        )
     if options.num_classes < 2:
         raise UsageError(f"a classifier needs at least 2 classes, got {options.num_classes}")
 

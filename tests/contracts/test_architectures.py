@@ -7,6 +7,7 @@ import torch
 
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.counting import measure
+from edgekit.models.layers import GlobalAveragePool
 from edgekit.models.zoo import (
     ARCHITECTURES,
     build_model,
@@ -20,6 +21,8 @@ VARIANTS = variant_names()
 # One variant of each family runs for real at every size; the others differ in channel counts only.
 REPRESENTATIVES = (
     "efficientnet_lite0",
+    "lenet_300_100",
+    "lenet5",
     "mobilenet_v1_w0.25",
     "mobilenet_v2_w0.5",
     "shufflenet_v1_x0_25_g3",
@@ -70,15 +73,19 @@ def test_network_answers_at_every_size_from_a_small_last_map(variant: str, size:
     torch.manual_seed(0)
     network = build_model(_options(variant, size, num_channels)).eval()
     maps: list[int] = []
-    network.get_submodule("pool").register_forward_hook(lambda _, inputs, __: maps.append(inputs[0].shape[2]))
+    for layer in network.modules():
+        if isinstance(layer, GlobalAveragePool):
+            layer.register_forward_hook(lambda _, inputs, __: maps.append(inputs[0].shape[2]))
 
     with torch.inference_mode():
         logits = network(torch.randn(1, num_channels, size, size))
 
     assert logits.shape == (1, 7)
     assert torch.isfinite(logits).all()
-    # SqueezeNet pools without padding and halves four times only, the others five times.
-    if variant.startswith("squeezenet"):
+    # LeNet flattens; SqueezeNet pools without padding and halves four times only, the others five times.
+    if variant.startswith("lenet"):
+        assert maps == []
+    elif variant.startswith("squeezenet"):
         assert maps[0] in {28: (3,), 32: (4, 3), 64: (4, 3), 96: (5, 6), 224: (13, 14)}[size]
     else:
         assert maps == [{28: 4, 32: 4, 64: 4, 96: 3, 224: 7}[size]]

@@ -1,16 +1,20 @@
-"""Every family at 224 pixels: right, wholly delegated, without float operators and stray transposes, and quick."""
+"""Every family at its own size: right, wholly delegated, without float operators and stray transposes, and quick."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
 from edgekit.core.graph import Graph
+from edgekit.export.onnx_writer import write_onnx
 from edgekit.export.tflite import build_tflite
 from edgekit.export.torch_graph import trace
 from edgekit.export.unshuffle import unshuffle
-from edgekit.models.zoo import build_model, parse_model_name
+from edgekit.models.zoo import build_model, parse_model_name, with_sizes
 from edgekit.quantize.execute import run_float
 from graphs import quantize_for_test
 from tflite_runs import CARD, is_wholly_delegated, operators, run, tensors, to_nhwc
@@ -24,6 +28,8 @@ VARIANTS = (
     "shufflenet_v1_x0_25_g8",
     "shufflenet_v2_x1_0",
     "efficientnet_lite0",
+    "lenet_300_100",
+    "lenet5",
 )
 NUM_UNITS = 16
 """Shuffle units of a ShuffleNet V1, each of which may keep one TRANSPOSE."""
@@ -33,13 +39,15 @@ NUM_UNITS = 16
 def network(request: pytest.FixtureRequest) -> tuple[Graph, np.ndarray]:
     """A graph with seeded weights, and a picture."""
     torch.manual_seed(0)
-    module = build_model(parse_model_name(request.param)).eval()
+    options = parse_model_name(request.param)
+    module = build_model(options).eval()
     for layer in module.modules():
         if isinstance(layer, torch.nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
             layer.running_mean.normal_(0, 0.1)
             layer.running_var.uniform_(0.8, 1.2)
-    x = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
-    return unshuffle(trace(module, (3, 224, 224), name=request.param)), x
+    shape = (options.in_channels, options.input_size, options.input_size)
+    x = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    return unshuffle(trace(module, shape, name=request.param)), x
 
 
 def test_float_file_is_right_and_one_partition(network: tuple[Graph, np.ndarray]) -> None:
@@ -63,3 +71,27 @@ def test_int8_file_is_close_integer_throughout_and_one_partition(network: tuple[
     assert is_wholly_delegated(content)
     assert all(tensor.type != 0 for tensor in tensors(content).values())
     assert operators(content)["TRANSPOSE"] <= (NUM_UNITS if graph.name.startswith("shufflenet_v1") else 0)
+
+
+@pytest.mark.parametrize(("num_channels", "size"), [(1, 28), (3, 29), (3, 32)])
+@pytest.mark.parametrize("variant", ["lenet_300_100", "lenet5"])
+def test_flattened_map_is_read_alike_in_torch_onnx_and_tflite(
+    variant: str, num_channels: int, size: int, tmp_path: Path
+) -> None:
+    """A linear layer behind a map wider than one pixel: ONNX flattens NCHW, TFLite NHWC."""
+    torch.manual_seed(0)
+    options = with_sizes(parse_model_name(variant), in_channels=num_channels, input_size=size)
+    module = build_model(options).eval()
+    x = np.random.default_rng(0).normal(size=(1, num_channels, size, size)).astype(np.float32)
+    graph = trace(module, x.shape[1:], name=variant)
+
+    write_onnx(graph, tmp_path / "float.onnx", CARD)
+    session = onnxruntime.InferenceSession(str(tmp_path / "float.onnx"), providers=["CPUExecutionProvider"])
+    from_onnx = np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
+    content = build_tflite(graph, CARD)
+
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(from_onnx, expected, atol=1e-5)
+    np.testing.assert_allclose(run(content, to_nhwc(x)), expected, atol=1e-5)
+    assert operators(content)["TRANSPOSE"] == 0

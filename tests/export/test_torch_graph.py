@@ -12,7 +12,7 @@ from torch.nn import functional
 from edgekit.core.errors import GraphError, UnsupportedOpError
 from edgekit.export.torch_graph import trace
 from edgekit.models.layers import ChannelShuffle
-from edgekit.models.zoo import BuildOptions, build_model, variant_names
+from edgekit.models.zoo import BuildOptions, build_model, parse_model_name, variant_names
 from onnx_files import ShuffleUnit, SmallNet, SqueezeExcite, pictures, run_graph, run_torch, settle
 
 SHAPE = (3, 15, 17)
@@ -221,7 +221,7 @@ def test_trace_fails_clearly_when_shapes_do_not_fit(module: nn.Module) -> None:
 def check_architecture(options: BuildOptions) -> None:
     torch.manual_seed(0)
     module = settle(build_model(options))
-    x = pictures((1, 3, options.input_size, options.input_size))
+    x = pictures((1, options.in_channels, options.input_size, options.input_size))
 
     graph = trace(module, x.shape[1:], name=options.variant)
 
@@ -231,7 +231,8 @@ def check_architecture(options: BuildOptions) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "width"), [("mobilenet_v2", 0.25), ("shufflenet_v1_x0_25_g3", None), ("shufflenet_v2_x0_5", None)]
+    ("variant", "width"),
+    [("mobilenet_v2", 0.25), ("shufflenet_v1_x0_25_g3", None), ("shufflenet_v2_x0_5", None), ("lenet5", None)],
 )
 def test_trace_computes_what_torch_computes_for_our_architectures(variant: str, width: float | None) -> None:
     check_architecture(BuildOptions(variant=variant, width=width, num_classes=10, input_size=32))
@@ -240,4 +241,4 @@ def test_trace_computes_what_torch_computes_for_our_architectures(variant: str, 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", variant_names())
 def test_trace_computes_what_torch_computes_at_full_size(variant: str) -> None:
-    check_architecture(BuildOptions(variant=variant))
+    check_architecture(parse_model_name(variant))

@@ -27,6 +27,8 @@ CPU = torch.device("cpu")
         ("shufflenet_v2_x0_5", 1_366_792),
         ("shufflenet_v2_x1_0", 2_278_604),
         ("efficientnet_lite0", 4_652_008),
+        ("lenet_300_100", 266_610),
+        ("lenet5", 431_080),
     ],
 )
 def test_parameters_are_exactly_the_published_ones(variant: str, num_params: int) -> None:
@@ -100,6 +102,13 @@ def test_model_name_round_trips(name: str) -> None:
     assert model_name(parse_model_name(name)) == name
 
 
+def test_model_name_alone_stands_for_the_size_of_the_published_figures() -> None:
+    lenet, mobilenet = parse_model_name("lenet5"), parse_model_name("mobilenet_v2")
+
+    assert (lenet.input_size, lenet.num_classes, lenet.in_channels) == (28, 10, 1)
+    assert (mobilenet.input_size, mobilenet.num_classes, mobilenet.in_channels) == (224, 1000, 3)
+
+
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [("mobilnet_v2", "mobilenet_v2"), ("shufflenet_v2_x0.5", "shufflenet_v2_x0_5"), ("squeezenet", "squeezenet1_")],
@@ -127,10 +136,16 @@ def test_width_that_makes_no_network_is_refused(name: str, message: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("sizes", "message"), [({"input_size": 16}, "input size 16"), ({"num_classes": 1}, "at least 2 classes")]
+    ("name", "sizes", "message"),
+    [
+        ("mobilenet_v2", {"input_size": 16}, "input size 16"),
+        ("mobilenet_v2", {"num_classes": 1}, "at least 2 classes"),
+        ("lenet5", {"input_size": 512}, "LeNet: input size 512 is out of range, expected 24 to 256"),
+        ("lenet_300_100", {"input_size": 23}, "input size 23"),
+    ],
 )
-def test_size_that_makes_no_network_is_refused(sizes: dict[str, int], message: str) -> None:
-    options = with_sizes(parse_model_name("mobilenet_v2"), **sizes)
+def test_size_that_makes_no_network_is_refused(name: str, sizes: dict[str, int], message: str) -> None:
+    options = with_sizes(parse_model_name(name), **sizes)
 
     with pytest.raises(UsageError, match=message):
         build_model(options)

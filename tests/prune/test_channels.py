@@ -25,6 +25,8 @@ VARIANTS = (
     "shufflenet_v1_x1_0_g3",
     "shufflenet_v2_x0_5",
     "efficientnet_lite0",
+    "lenet_300_100",
+    "lenet5",
 )
 
 
@@ -61,7 +63,8 @@ def test_cut_network_answers_as_if_nothing_listened_to_the_removed_channels(vari
     graph, card = load(variant)
     plan = plan_channels(graph, ChannelPruning(pruning_ratio=0.4, round_to=4))
     smaller = apply_plan(graph, plan)
-    pictures = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
+    shape = (2, *graph.shapes[graph.input][1:])
+    pictures = np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
     expected = run(deafened(graph, plan), card, pictures, tmp_path / "all.onnx")
     got = run(smaller, card, pictures, tmp_path / "cut.onnx")
@@ -109,6 +112,24 @@ def test_residual_adds_lose_the_same_channels_on_both_sides() -> None:
     for group in shared:
         widths = {cuts[layer].kept_outputs for layer in group.layers if layer in cuts}
         assert len(widths) == 1
+
+
+def test_removed_channel_takes_its_whole_map_from_the_linear_layer_behind() -> None:
+    graph, _ = load("lenet5")  # conv2 makes 50 maps of 5x5, flattened for fc1
+    cuts = {cut.layer: cut for cut in plan_channels(graph, ChannelPruning(pruning_ratio=0.4)).cuts}
+
+    kept = cuts["conv2"].kept_outputs
+    assert len(kept) == 32
+    assert cuts["fc1"].kept_inputs == tuple(25 * channel + place for channel in kept for place in range(25))
+    assert cuts["classifier"].kept_inputs == cuts["fc1"].kept_outputs
+
+
+def test_features_of_the_picture_stay_where_a_linear_layer_reads_it() -> None:
+    graph, _ = load("lenet_300_100")
+    cuts = {cut.layer: cut for cut in plan_channels(graph, ChannelPruning(pruning_ratio=0.5)).cuts}
+
+    assert cuts["fc1"].kept_inputs == tuple(range(32 * 32))
+    assert len(cuts["fc1"].kept_outputs) == 152
 
 
 def test_split_channels_stay_and_the_plan_says_why() -> None:

@@ -27,6 +27,8 @@ VARIANTS = (
     "shufflenet_v1_x1_0_g3",
     "shufflenet_v2_x0_5",
     "efficientnet_lite0",
+    "lenet_300_100",
+    "lenet5",
 )
 
 
@@ -65,8 +67,9 @@ def test_cut_module_is_the_network_that_the_plan_counted(variant: str, tmp_path:
     torch.testing.assert_close(again(pictures), module(pictures))
 
 
-def test_weights_that_stay_are_unchanged() -> None:
-    module = build_model(options("mobilenet_v2"))
+@pytest.mark.parametrize("variant", ["mobilenet_v2", "lenet5"])
+def test_weights_that_stay_are_unchanged(variant: str) -> None:
+    module = build_model(options(variant))
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     plan = plan_channels(trace(module, (3, 32, 32), name="m"), ChannelPruning(pruning_ratio=0.5))
     cut_module(module, plan)
