@@ -114,8 +114,8 @@ def sentences(report: Report, shrink: ShrinkReport) -> Iterator[str]:
         )
     if shrink.conv_bits or shrink.fc_bits:
         names = {"convolutions": shrink.conv_bits, "fully connected layers": shrink.fc_bits}
-        said = " and ".join(f"{name} {plural(2**bits, 'value')}" for name, bits in names.items() if bits)
-        yield f"Weights are shared: at most {said} per layer and group. That saves download size, not time."
+        said = ", ".join(f"at most {plural(2**bits, 'value')} in {name}" for name, bits in names.items() if bits)
+        yield f"Weights are shared: {said}, per layer and group of channels. That saves download size, not time."
     yield (f"Fine-tuned for {plural(shrink.num_epochs, 'epoch')}." if shrink.num_epochs else "Nothing was fine-tuned.")
     yield from shrink.notes
     packed = report.sizes.ekz_bytes

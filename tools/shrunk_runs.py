@@ -1,0 +1,117 @@
+"""Train by a recipe, then prune, share and code by the same recipe; and the figures of what came out.
+
+Used by `bench_deep_compression.py`. Everything goes through the command line, in child processes that resume: a run
+that is complete is not made again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarking import REPOSITORY, Figure, note, quotient, run_child
+from edgekit.core.errors import UsageError
+from edgekit.core.recipe import Recipe, load_recipe
+from edgekit.core.report import Report
+from edgekit.report.files import JSON_NAME, read_report
+from edgekit.report.findings import headline_latency
+from edgekit.report.shrinking import original_latency
+
+_START_OF_EDGEKIT = "import sys; from edgekit.cli.main import main; sys.argv[0] = 'edgekit'; sys.exit(main())"
+_BAR_MISSED = 1
+
+
+def shrinking_recipes() -> list[Path]:
+    """The shipped recipes that prune or share."""
+    return [
+        path for path in sorted((REPOSITORY / "recipes").glob("*.toml")) if is_shrinking(load_recipe(path))
+    ]
+
+
+def is_shrinking(recipe: Recipe) -> bool:
+    """Whether a recipe prunes or shares."""
+    return recipe.prune.makes_zeros or recipe.prune.channels > 0 or recipe.share.is_asked
+
+
+def make_run(path: Path, out_dir: Path, *, quick: bool) -> Report:
+    """Train and shrink by one recipe.
+
+    Args:
+        path: The recipe.
+        out_dir: Holds OUT/trained and OUT/shrunk; what is there already is used.
+        quick: One epoch of everything, to see that it works.
+
+    Raises:
+        UsageError: A command failed.
+    """
+    recipe = load_recipe(path)
+    trained, shrunk = out_dir / "trained", out_dir / "shrunk"
+    epoch = ("--set", "train.epochs=1", "--set", "prune.epochs=1", "--set", "share.epochs=1") if quick else ()
+    if not (trained / "checkpoint.json").is_file():
+        width = () if recipe.model.width is None else ("--width", f"{recipe.model.width:g}")
+        words = (recipe.model.name, *width, "--data", recipe.data.name, "--recipe", str(path))
+        run("train", *words, "--out", str(trained), "--resume", *epoch)
+    if not (shrunk / JSON_NAME).is_file():
+        bar = ("--max-drop", "100") if quick else ()
+        run("compress", str(trained), "--recipe", str(path), "--out", str(shrunk), "--resume", *bar, *epoch)
+    return read_report(shrunk)
+
+
+def run(*words: str) -> None:
+    """Run edgekit from this checkout; a missed bar is no failure, it is in the report."""
+    note(f"edgekit {' '.join(words)}")
+    command = [sys.executable, "-c", _START_OF_EDGEKIT, *words]
+    done = run_child(command, environment={"PYTHONPATH": str(REPOSITORY)})
+    if done.exit_code not in {0, _BAR_MISSED}:
+        raise UsageError(f"edgekit {' '.join(words)} ended with exit code {done.exit_code}")
+
+
+def report_figures(name: str, report: Report) -> dict[str, Figure]:
+    """Sizes, ratios, accuracy and latency of one shrunk run, flat.
+
+    Args:
+        name: Prefix of the keys.
+        report: Of the run.
+    """
+    shrink = report.shrink
+    if shrink is None:
+        raise UsageError(f"{name}: nothing was pruned or shared")
+    before, after = shrink.original, report.accuracy
+    classic = shrink.coding[-1].classic_bytes
+    figures: dict[str, Figure] = {
+        "float_weight_bytes": shrink.float_weight_bytes,
+        "ekz_bytes": report.sizes.ekz_bytes,
+        "classic_bytes": classic,
+        "limit_bytes": report.sizes.limit_bytes,
+        "ratio": quotient(shrink.float_weight_bytes, report.sizes.ekz_bytes),
+        "classic_ratio": quotient(shrink.float_weight_bytes, classic),
+        "original_ekz_bytes": before.ekz_bytes,
+        "sparsity": round(shrink.sparsity, 4),
+        "conv_bits": shrink.conv_bits,
+        "fc_bits": shrink.fc_bits,
+        "macs_before": before.macs,
+        "macs_after": report.macs,
+        "top1_float_before": None if before.accuracy is None else before.accuracy.top1,
+        "top1_float_after": None if after.float is None else after.float.top1,
+        "top1_tflite_after": None if after.tflite is None else after.tflite.top1,
+        "num_pictures": report.dataset.n,
+        "bars_met": all(check.passed for check in report.checks),
+    }
+    old, new = original_latency(report), headline_latency(report)
+    if old is not None and new is not None:
+        figures |= {
+            "latency_p50_ms_before": round(old.p50_ms, 4),
+            "latency_p50_ms_after": round(new.p50_ms, 4),
+            "latency_ratio": quotient(new.p50_ms, old.p50_ms),
+        }
+    return {f"{name}.{key}": value for key, value in figures.items()}
+
+
+def measure_runs(recipes: Sequence[Path], out_dir: Path, *, quick: bool) -> dict[str, Figure]:
+    """Figures of every recipe's run."""
+    figures: dict[str, Figure] = {}
+    for path in recipes:
+        name = path.stem.rsplit("-", 1)[0].replace("-", "_").lower()
+        figures |= report_figures(name, make_run(path, out_dir / path.stem, quick=quick))
+    return figures
