@@ -57,11 +57,14 @@ def plan_channels(graph: Graph, config: ChannelPruning, scores: Mapping[str, Sco
         steps = [] if reason else _steps(channels, units, unit_scores)
         if not reason and not steps:
             reason = "its parts cannot be narrowed evenly"
-        gone = _chosen(steps, len(units), config)
+        widths = _widths(channels.outputs[layers[0]], units)
+        gone = _chosen(steps, widths, config)
         removed.update(gone)
-        groups.append(
-            PrunedGroup(layers=layers, num_channels=len(units), num_kept=len(units) - len(gone), reason=reason)
-        )
+        if not reason and not gone and config.pruning_ratio:
+            reason = f"its next narrower width is beyond {config.pruning_ratio:g}"
+        num_channels = sum(widths.values())
+        num_kept = num_channels - sum(widths[unit] for unit in gone)
+        groups.append(PrunedGroup(layers=layers, num_channels=num_channels, num_kept=num_kept, reason=reason))
     cuts = _cuts(channels, removed)
     smaller = cut_graph(graph, channels, removed)
     return PrunePlan(
@@ -162,20 +165,34 @@ def _labels(channels: ChannelMap, units: Units) -> list[dict[int, int]] | None:
     return found
 
 
-def _chosen(steps: Sequence[tuple[int, ...]], num_units: int, config: ChannelPruning) -> set[int]:
-    """The first steps, as many as the ratio allows and rounding wants; at least one unit stays."""
+def _widths(outputs: Units, units: Sequence[int]) -> dict[int, int]:
+    """Channels of one layer that each unit stands for: several where a shuffle ties the places of its groups."""
+    present, counts = np.unique(outputs, return_counts=True)
+    width = dict(zip(present.tolist(), counts.tolist(), strict=True))
+    return {unit: width[unit] for unit in units}
+
+
+def _chosen(steps: Sequence[tuple[int, ...]], widths: Mapping[int, int], config: ChannelPruning) -> set[int]:
+    """The first steps, as many as the ratio allows and rounding wants; something always stays.
+
+    Args:
+        steps: Units to remove, in order.
+        widths: Channels of every unit of the group.
+        config: How much.
+    """
     if not steps:
         return set()
-    size = len(steps[0])
-    most = min(len(steps), int(config.pruning_ratio * num_units / size + 1e-9))
-    for count in range(most, -1, -1):
-        kept = num_units - count * size
-        if kept >= min(config.round_to, num_units) and kept % config.round_to == 0:
-            break
-    else:
-        # Nothing divides evenly: this group's widths are no multiples to begin with.
-        count = next((each for each in range(most, 0, -1) if num_units - each * size >= 1), 0)
-    return {unit for step in steps[:count] for unit in step}
+    total = sum(widths.values())
+    kept = total - np.cumsum([0, *(sum(widths[unit] for unit in step) for step in steps)])
+    allowed = np.flatnonzero((kept >= 1) & (total - kept <= config.pruning_ratio * total + 1e-9))
+    round_to = config.round_to
+    even = [count for count in allowed.tolist() if kept[count] % round_to == 0 and kept[count] >= min(round_to, total)]
+    # Where only all of them are such a multiple: single channels wait for a higher ratio; steps of several, which meet
+    # a multiple by chance, do not.
+    is_coarse = len(steps[0]) > 1
+    if not even or (even == [0] and is_coarse):
+        even = allowed.tolist()
+    return {unit for step in steps[: even[-1]] for unit in step}
 
 
 def _cuts(channels: ChannelMap, removed: set[int]) -> tuple[LayerCut, ...]:
