@@ -78,8 +78,7 @@ def test_cut_module_answers_as_the_cut_graph(variant: str, folded: bool, tmp_pat
     expected = run_graph(smaller, pictures.numpy(), tmp_path / "m.onnx")
     np.testing.assert_allclose(answers, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
     assert (smaller.num_params, smaller.num_macs) == (plan.num_params[1], plan.macs[1])
-    # shuffling eight groups ties the channels of a ShuffleNet V1 so tightly that little can go
-    assert plan.macs[1] < (1.01 if variant.endswith("g8") else 0.85) * plan.macs[0]
+    assert plan.macs[1] < 0.8 * plan.macs[0]
 
 
 @pytest.mark.parametrize("variant", variant_names())
@@ -171,7 +170,9 @@ def test_split_branches_are_narrowed_inside_only(variant: str) -> None:
     assert len(narrowed) >= len(splits)
 
 
-@pytest.mark.parametrize("variant", ["mobilenet_v2", "efficientnet_lite0", "shufflenet_v1_x1_0_g1"])
+@pytest.mark.parametrize(
+    "variant", ["mobilenet_v2", "efficientnet_lite0", "shufflenet_v1_x1_0_g1", "shufflenet_v1_x1_0_g3"]
+)
 def test_both_sides_of_every_add_keep_the_same_width(variant: str) -> None:
     graph = trace(make_module(variant), (3, 32, 32), name="m")
     smaller = apply_plan(graph, plan_channels(graph, ChannelPruning(pruning_ratio=0.5)))
