@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from edgekit.core.errors import RecipeError
 from edgekit.core.graph import Graph
 from edgekit.prune.channel_map import ChannelMap, Units, map_channels
 from edgekit.prune.cutting import cut_graph, kept_places
 from edgekit.prune.importance import Scores, magnitude, score_units
+from edgekit.prune.parts import Prunable, choose_evenly, couple
 from edgekit.prune.plan import LayerCut, PrunedGroup, PrunePlan
 
 DEFAULT_ROUND_TO = 8
@@ -36,7 +36,7 @@ class ChannelPruning(msgspec.Struct, frozen=True, kw_only=True):
 def plan_channels(graph: Graph, config: ChannelPruning, scores: Mapping[str, Scores] | None = None) -> PrunePlan:
     """Decide which channels go.
 
-    Every group loses the same share of its channels, those that matter least. Where a group must stay divided into
+    Every group loses the same share of its channels, those that matter least. Where groups must stay divided into
     equal parts (grouped convolutions), every part loses as many.
 
     Args:
@@ -50,24 +50,21 @@ def plan_channels(graph: Graph, config: ChannelPruning, scores: Mapping[str, Sco
     _check(graph, config)
     channels = map_channels(graph)
     unit_scores = score_units(channels.outputs, magnitude(graph) if scores is None else scores)
+    prunable = _groups(channels, config)
     removed: set[int] = set()
-    groups: list[PrunedGroup] = []
-    for layers, units in _groups(channels).items():
-        reason = _reason(channels, layers, units, config)
-        steps = [] if reason else _steps(channels, units, unit_scores)
-        if not reason and not steps:
-            reason = "its parts cannot be narrowed evenly"
-        gone = _chosen(steps, len(units), config)
-        removed.update(gone)
-        groups.append(
-            PrunedGroup(layers=layers, num_channels=len(units), num_kept=len(units) - len(gone), reason=reason)
-        )
+    for places, partitions in couple(prunable, channels.partitions):
+        groups = [prunable[place] for place in places]
+        if partitions:
+            removed |= choose_evenly(groups, partitions, unit_scores, config.pruning_ratio, config.round_to)
+        else:
+            for group in groups:
+                removed |= _choose(group, unit_scores, config)
     cuts = _cuts(channels, removed)
     smaller = cut_graph(graph, channels, removed)
     return PrunePlan(
         pruning_ratio=config.pruning_ratio,
         round_to=config.round_to,
-        groups=tuple(groups),
+        groups=tuple(_pruned(group, removed, config) for group in prunable),
         cuts=cuts,
         num_params=(graph.num_params, smaller.num_params),
         macs=(graph.num_macs, smaller.num_macs),
@@ -88,7 +85,7 @@ def _check(graph: Graph, config: ChannelPruning) -> None:
             raise RecipeError(f"ignored layer {layer!r} is not in the model")
 
 
-def _groups(channels: ChannelMap) -> dict[tuple[str, ...], list[int]]:
+def _groups(channels: ChannelMap, config: ChannelPruning) -> list[Prunable]:
     """Units by the set of layers that make them, in order of execution."""
     makers: dict[int, dict[str, None]] = {}
     for layer, units in channels.outputs.items():
@@ -97,7 +94,21 @@ def _groups(channels: ChannelMap) -> dict[tuple[str, ...], list[int]]:
     groups: dict[tuple[str, ...], list[int]] = {}
     for unit, layers in makers.items():
         groups.setdefault(tuple(layers), []).append(unit)
-    return groups
+    return [
+        Prunable(
+            layers=layers,
+            widths=_widths(channels.outputs[layers[0]], units),
+            reason=_reason(channels, layers, units, config),
+        )
+        for layers, units in groups.items()
+    ]
+
+
+def _widths(outputs: Units, units: Sequence[int]) -> dict[int, int]:
+    """Channels of one layer that each unit stands for: several where a shuffle ties the places of its groups."""
+    present, counts = np.unique(outputs, return_counts=True)
+    width = dict(zip(present.tolist(), counts.tolist(), strict=True))
+    return {unit: width[unit] for unit in units}
 
 
 def _reason(channels: ChannelMap, layers: Sequence[str], units: Sequence[int], config: ChannelPruning) -> str | None:
@@ -108,74 +119,30 @@ def _reason(channels: ChannelMap, layers: Sequence[str], units: Sequence[int], c
     return next((channels.frozen[unit] for unit in units if unit in channels.frozen), None)
 
 
-def _steps(channels: ChannelMap, units: Sequence[int], scores: Mapping[int, float]) -> list[tuple[int, ...]]:
-    """Sets of units that may be removed one after the other, least important first.
-
-    Without partitions a set is one unit. With one, it holds a unit of every part; with two, a unit of every part of
-    both, chosen by the assignment of least total score (Kuhn 1955).
-    """
-    labels = _labels(channels, np.array(units, np.int64))
-    if labels is None:
-        return []
-    order = sorted(units, key=lambda unit: scores[unit])
-    if not labels:
-        return [(unit,) for unit in order]
-    rows, columns = labels[0], labels[-1]
-    num_parts = 1 + max(*rows.values(), *columns.values())
-    steps: list[tuple[int, ...]] = []
-    cells: dict[tuple[int, int], list[int]] = {}
-    for unit in reversed(order):  # the least important is popped first
-        if unit in rows and unit in columns:
-            cells.setdefault((rows[unit], columns[unit]), []).append(unit)
-    while True:
-        costs = np.full((num_parts, num_parts), np.inf)
-        for cell, waiting in cells.items():
-            if waiting:
-                costs[cell] = scores[waiting[-1]]
-        try:
-            chosen = linear_sum_assignment(costs)
-        except ValueError:  # no assignment: some part has nothing left
-            return steps
-        steps.append(tuple(cells[int(row), int(column)].pop() for row, column in zip(*chosen, strict=True)))
-
-
-def _labels(channels: ChannelMap, units: Units) -> list[dict[int, int]] | None:
-    """For each distinct partition of a group: unit -> part. Units that lie in several parts unevenly are left out.
-
-    None when the group cannot be narrowed: more than two partitions, of different numbers of parts, or parts in which
-    the group has nothing.
-    """
-    found: list[dict[int, int]] = []
-    for partition in channels.partitions:
-        counts = np.stack([(partition.parts == unit).sum(1) for unit in units])  # [units, parts]
-        if (counts == counts[:, :1]).all():
-            continue  # every unit takes as much from every part: nothing to watch
-        pure = (counts > 0).sum(1) == 1
-        sizes = counts[pure].max(1) if pure.any() else np.zeros(0, np.int64)
-        if len(set(sizes.tolist())) != 1 or not (counts[pure] > 0).any(0).all():
-            return None
-        label = dict(zip(units[pure].tolist(), counts[pure].argmax(1).tolist(), strict=True))
-        if label not in found:
-            found.append(label)
-    if len(found) > 2 or len({max(label.values()) for label in found}) > 1:
-        return None
-    return found
-
-
-def _chosen(steps: Sequence[tuple[int, ...]], num_units: int, config: ChannelPruning) -> set[int]:
-    """The first steps, as many as the ratio allows and rounding wants; at least one unit stays."""
-    if not steps:
+def _choose(group: Prunable, scores: Mapping[int, float], config: ChannelPruning) -> set[int]:
+    """The least important units of a group, as many as the ratio allows and rounding wants; something always stays."""
+    if group.reason is not None:
         return set()
-    size = len(steps[0])
-    most = min(len(steps), int(config.pruning_ratio * num_units / size + 1e-9))
-    for count in range(most, -1, -1):
-        kept = num_units - count * size
-        if kept >= min(config.round_to, num_units) and kept % config.round_to == 0:
-            break
-    else:
-        # Nothing divides evenly: this group's widths are no multiples to begin with.
-        count = next((each for each in range(most, 0, -1) if num_units - each * size >= 1), 0)
-    return {unit for step in steps[:count] for unit in step}
+    order = sorted(group.widths, key=lambda unit: scores[unit])
+    total, round_to = group.num_channels, config.round_to
+    kept = total - np.cumsum([0, *(group.widths[unit] for unit in order)])
+    allowed = np.flatnonzero((kept >= 1) & (total - kept <= config.pruning_ratio * total + 1e-9)).tolist()
+    rounded = [count for count in allowed if kept[count] % round_to == 0 and kept[count] >= min(round_to, total)]
+    # Where no multiple is in reach, the group's widths are none to begin with.
+    return set(order[: (rounded or allowed)[-1]])
+
+
+def _pruned(group: Prunable, removed: set[int], config: ChannelPruning) -> PrunedGroup:
+    num_removed = sum(width for unit, width in group.widths.items() if unit in removed)
+    reason = group.reason
+    if reason is None and not num_removed and config.pruning_ratio:
+        reason = f"its next narrower width is beyond {config.pruning_ratio:g}"
+    return PrunedGroup(
+        layers=group.layers,
+        num_channels=group.num_channels,
+        num_kept=group.num_channels - num_removed,
+        reason=reason,
+    )
 
 
 def _cuts(channels: ChannelMap, removed: set[int]) -> tuple[LayerCut, ...]:
