@@ -61,6 +61,10 @@ def check_options(options: BuildOptions, architecture: Architecture) -> None:
         )
     if options.width is not None and not 0 < options.width <= 4:
         raise UsageError(f"width {options.width} is out of range, expected more than 0 and at most 4")
+    own = BuildOptions(variant=options.variant)
+    for convention in ("padding", "activation", "batch_norm"):
+        if not architecture.takes_conventions and getattr(options, convention) != getattr(own, convention):
+            raise UsageError(f"{architecture.title} has no free {convention}, got {getattr(options, convention)!r}")
     if not 24 <= options.input_size <= 1024:
         raise UsageError(f"input size {options.input_size} is out of range, expected 24 to 1024 pixels")
     if options.num_classes < 2:
