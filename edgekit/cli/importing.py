@@ -11,7 +11,7 @@ from edgekit.cli.console import print_json, show
 
 
 def import_model(
-    format_name: Annotated[str, typer.Argument(metavar="FORMAT", help="squeezenet-dc.")],
+    format_name: Annotated[str, typer.Argument(metavar="FORMAT", help="squeezenet-dc or mobilenet-tflite.")],
     file: Annotated[Path, typer.Argument(help="File to read.")],
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/FORMAT]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,

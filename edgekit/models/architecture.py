@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import msgspec
 from torch import nn
+
+Padding: TypeAlias = Literal["symmetric", "same"]
+ActivationName: TypeAlias = Literal["relu", "relu6"]
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +39,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Size of one network.
+    """Size of one network, and the conventions of the framework that its weights come from.
 
     Args:
         variant: Variant name, as `Architecture.variants` lists it.
@@ -44,6 +48,10 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
         in_channels: 3 for RGB, 1 for gray.
         input_size: Square input in pixels; decides whether the small-image stem is used.
         dropout: Before the classifier.
+        padding: "symmetric" as PyTorch pads, or "same" as TensorFlow does: the odd pixel at the bottom and right, which
+            at stride 2 and an even size moves every window by one pixel.
+        activation: Of the hidden layers; None for the architecture's own.
+        batch_norm: False for convolutions with a bias in its place, as files hold them that were folded.
     """
 
     variant: str
@@ -52,6 +60,9 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     in_channels: int = 3
     input_size: int = 224
     dropout: float = 0.0
+    padding: Padding = "symmetric"
+    activation: ActivationName | None = None
+    batch_norm: bool = True
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +76,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
         build: Makes the network.
         takes_width: Whether `width` is free; otherwise only the variants exist.
         max_input_size: Largest input in pixels that makes a sensible network.
+        takes_conventions: Whether `padding`, `activation` and `batch_norm` are free.
     """
 
     name: str
@@ -74,3 +86,4 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     build: Callable[[BuildOptions], nn.Module]
     takes_width: bool = False
     max_input_size: int = 1024
+    takes_conventions: bool = False

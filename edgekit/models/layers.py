@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
+
+from edgekit.models.architecture import ActivationName, BuildOptions
 
 SMALL_IMAGE = 64
 """Inputs up to this many pixels get the small-image stem (CIFAR, Fashion-MNIST, Tiny-ImageNet sizes)."""
@@ -52,6 +56,65 @@ def conv_bn(
     if activation is not None:
         layers.append(activation(inplace=True))
     return nn.Sequential(*layers)
+
+
+def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's SAME along one axis: zeros before and after, such that `size` pixels become ceil(size / stride).
+
+    At stride 1 the size does not matter.
+
+    >>> same_padding(224, 3, 2), same_padding(15, 3, 2), same_padding(7, 3, 1)
+    ((0, 1), (1, 1), (1, 1))
+    """
+    total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
+    return total // 2, total - total // 2
+
+
+ACTIVATIONS: Mapping[ActivationName, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
+
+
+class ConvMaker:
+    """Makes the convolutions of one network, in the order of its data, by the conventions of its options.
+
+    Without any it makes what `conv_bn` makes. It follows the size of the map, which decides what SAME pads.
+
+    Args:
+        options: Of the network; the map starts at `input_size`.
+        activation: The architecture's own.
+    """
+
+    def __init__(self, options: BuildOptions, activation: ActivationName) -> None:
+        self._options = options
+        self._activation = ACTIVATIONS[options.activation or activation]
+        self._size = options.input_size
+
+    def make(
+        self, channels: tuple[int, int], kernel_size: int, stride: int = 1, *, groups: int = 1, activated: bool = True
+    ) -> nn.Sequential:
+        """Convolution with BatchNorm or a bias, and the activation; uneven padding is a layer of its own before it.
+
+        Args:
+            channels: Inputs and outputs.
+            kernel_size: Side of the window.
+            stride: Step of the window.
+            groups: Of the convolution.
+            activated: False for a linear bottleneck.
+        """
+        before = after = (kernel_size - 1) // 2
+        if self._options.padding == "same":
+            before, after = same_padding(self._size, kernel_size, stride)
+        self._size = -(-self._size // stride)
+        layers: list[nn.Module] = []
+        if before != after:
+            layers.append(nn.ZeroPad2d((before, after, before, after)))
+            before = 0
+        has_norm = self._options.batch_norm
+        layers.append(nn.Conv2d(*channels, kernel_size, stride, before, groups=groups, bias=not has_norm))
+        if has_norm:
+            layers.append(nn.BatchNorm2d(channels[1]))
+        if activated:
+            layers.append(self._activation(inplace=True))
+        return nn.Sequential(*layers)
 
 
 class ChannelShuffle(nn.Module):

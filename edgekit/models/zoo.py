@@ -75,6 +75,10 @@ def check_options(options: BuildOptions, architecture: Architecture) -> None:
             f"{architecture.title}: input size {options.input_size} is out of range, "
             f"expected {MIN_INPUT_SIZE} to {architecture.max_input_size} pixels"
         )
+    own = BuildOptions(variant=options.variant)
+    for convention in ("padding", "activation", "batch_norm"):
+        if not architecture.takes_conventions and getattr(options, convention) != getattr(own, convention):
+            raise UsageError(f"{architecture.title} has no free {convention}, got {getattr(options, convention)!r}")
     if options.num_classes < 2:
         raise UsageError(f"a classifier needs at least 2 classes, got {options.num_classes}")
 

@@ -51,6 +51,19 @@ def test_checkpoint_gives_back_weights_and_card(checkpoint: Path) -> None:
     assert all(torch.equal(loaded[name], saved[name]) for name in saved)
 
 
+def test_card_from_before_the_conventions_means_todays_network(checkpoint: Path) -> None:
+    card_path = checkpoint.with_suffix(".json")
+    card = msgspec.json.decode(card_path.read_bytes())
+    for convention in ("padding", "activation", "batch_norm"):
+        del card["options"][convention]
+    card_path.write_bytes(msgspec.json.encode(card))
+
+    module, read = load_checkpoint(checkpoint)
+
+    assert read.options == OPTIONS
+    assert module.state_dict().keys() == random_state().keys()
+
+
 def test_channels_last_weights_are_saved_as_they_are(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = place(build_model(OPTIONS), torch.device("cpu"))

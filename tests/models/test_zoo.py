@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
@@ -194,3 +195,31 @@ def test_width_in_the_variants_name_is_built_even_without_the_option() -> None:
     named = build_model(BuildOptions(variant="mobilenet_v1_w0.25", num_classes=10, input_size=32))
     spelled = build_model(BuildOptions(variant="mobilenet_v1", width=0.25, num_classes=10, input_size=32))
     assert [p.shape for p in named.parameters()] == [p.shape for p in spelled.parameters()]
+
+
+CONVENTIONS = {"padding": "same", "activation": "relu", "batch_norm": False}
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_convention_is_refused_when_the_architecture_would_ignore_it(convention: str) -> None:
+    options = {"variant": "shufflenet_v2_x0_5", convention: CONVENTIONS[convention]}
+
+    with pytest.raises(UsageError, match=f"no free {convention}"):
+        build_model(BuildOptions(**options))
+
+
+@pytest.mark.parametrize("variant", ["mobilenet_v1", "mobilenet_v2"])
+def test_conventions_change_no_weight_but_batch_norm(variant: str) -> None:
+    plain = BuildOptions(variant=variant, width=0.25)
+    same = build_model(msgspec.structs.replace(plain, padding="same", activation="relu6", batch_norm=False))
+    own = build_model(plain)
+
+    def shapes(module: nn.Module) -> list[tuple[int, ...]]:
+        return [tuple(layer.weight.shape) for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+
+    assert shapes(same) == shapes(own)
+    assert not any(isinstance(layer, nn.BatchNorm2d | nn.ReLU) for layer in same.modules())
+    assert all(layer.bias is not None for layer in same.modules() if isinstance(layer, nn.Conv2d))
+    own_activation = nn.ReLU if variant == "mobilenet_v1" else nn.ReLU6
+    assert {type(layer) for layer in own.modules() if isinstance(layer, nn.ReLU | nn.ReLU6)} == {own_activation}
+    assert count_macs(same, (3, 224, 224)) == count_macs(own, (3, 224, 224))

@@ -10,7 +10,7 @@ import re
 from torch import Tensor, nn
 
 from edgekit.models.architecture import Architecture, BuildOptions, Published
-from edgekit.models.layers import GlobalAveragePool, initialize, kept_strides
+from edgekit.models.layers import GlobalAveragePool, initialize, kept_strides, same_padding
 
 # (kernel size, stride of the first, expansion, output channels, repeats)
 STAGES = (
@@ -29,8 +29,7 @@ BATCH_NORM_EPSILON = 1e-3
 
 def _conv(channels: tuple[int, int], kernel_size: int, stride: int = 1, *, groups: int = 1, size: int = 0) -> nn.Module:
     """Convolution with SAME padding for a square map of `size` pixels, and BatchNorm."""
-    total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0) if stride > 1 else kernel_size - 1
-    before, after = total // 2, total - total // 2
+    before, after = same_padding(size, kernel_size, stride)
     layers: list[nn.Module] = []
     if before != after:
         layers.append(nn.ZeroPad2d((before, after, before, after)))

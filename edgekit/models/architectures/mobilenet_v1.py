@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from edgekit.models.architecture import Architecture, BuildOptions, Published
-from edgekit.models.layers import GlobalAveragePool, conv_bn, initialize, kept_strides, make_divisible
+from edgekit.models.layers import ConvMaker, GlobalAveragePool, initialize, kept_strides, make_divisible
 
 # (output channels, stride) of the 13 separable blocks
 BLOCKS = (
@@ -33,15 +33,14 @@ class MobileNetV1(nn.Module):
         width = 1.0 if options.width is None else options.width
         kept = iter(kept_strides(options.input_size))
         channels = make_divisible(32 * width)
-        layers: list[nn.Module] = [
-            conv_bn(options.in_channels, channels, 3, 2 if next(kept) else 1, activation=nn.ReLU)
-        ]
+        convs = ConvMaker(options, "relu")
+        layers: list[nn.Module] = [convs.make((options.in_channels, channels), 3, 2 if next(kept) else 1)]
         for out_channels, stride in BLOCKS:
             if stride == 2 and not next(kept):
                 stride = 1
             out_channels = make_divisible(out_channels * width)
-            depthwise = conv_bn(channels, channels, 3, stride, groups=channels, activation=nn.ReLU)
-            pointwise = conv_bn(channels, out_channels, 1, activation=nn.ReLU)
+            depthwise = convs.make((channels, channels), 3, stride, groups=channels)
+            pointwise = convs.make((channels, out_channels), 1)
             layers.append(nn.Sequential(depthwise, pointwise))
             channels = out_channels
         self.features = nn.Sequential(*layers)
@@ -73,4 +72,5 @@ ARCHITECTURE = Architecture(
     },
     build=MobileNetV1,
     takes_width=True,
+    takes_conventions=True,
 )

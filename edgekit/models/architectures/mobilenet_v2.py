@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from edgekit.models.architecture import Architecture, BuildOptions, Published
-from edgekit.models.layers import SMALL_IMAGE, GlobalAveragePool, conv_bn, initialize, kept_strides, make_divisible
+from edgekit.models.layers import SMALL_IMAGE, ConvMaker, GlobalAveragePool, initialize, kept_strides, make_divisible
 
 # (expansion, output channels, repeats, stride of the first)
 STAGES = (
@@ -23,14 +23,15 @@ LAST_CHANNELS = 1280
 class InvertedResidual(nn.Module):
     """Expand 1x1, depthwise 3x3, project 1x1 without activation; shortcut where the shape stays."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
+    def __init__(self, convs: ConvMaker, channels: tuple[int, int], stride: int, expansion: int) -> None:
         super().__init__()
+        in_channels, out_channels = channels
         hidden = in_channels * expansion
         layers: list[nn.Module] = []
         if expansion != 1:
-            layers.append(conv_bn(in_channels, hidden, 1))
-        layers.append(conv_bn(hidden, hidden, 3, stride, groups=hidden))
-        layers.append(conv_bn(hidden, out_channels, 1, activation=None))
+            layers.append(convs.make((in_channels, hidden), 1))
+        layers.append(convs.make((hidden, hidden), 3, stride, groups=hidden))
+        layers.append(convs.make((hidden, out_channels), 1, activated=False))
         self.conv = nn.Sequential(*layers)
         self.has_shortcut = stride == 1 and in_channels == out_channels
 
@@ -47,17 +48,19 @@ class MobileNetV2(nn.Module):
         width = 1.0 if options.width is None else options.width
         kept = iter(kept_strides(options.input_size))
         channels = make_divisible(32 * width)
-        layers: list[nn.Module] = [conv_bn(options.in_channels, channels, 3, 2 if next(kept) else 1)]
+        convs = ConvMaker(options, "relu6")
+        layers: list[nn.Module] = [convs.make((options.in_channels, channels), 3, 2 if next(kept) else 1)]
         for expansion, stage_channels, repeats, first_stride in STAGES:
             stride = 2 if first_stride == 2 and next(kept) else 1
             out_channels = make_divisible(stage_channels * width)
             for repeat in range(repeats):
-                layers.append(InvertedResidual(channels, out_channels, stride if repeat == 0 else 1, expansion))
+                step = stride if repeat == 0 else 1
+                layers.append(InvertedResidual(convs, (channels, out_channels), step, expansion))
                 channels = out_channels
         # The paper never narrows the last layer: it carries a thousand classes. Small pictures have few.
         small = options.input_size <= SMALL_IMAGE
         last = make_divisible(LAST_CHANNELS * (width / 2 if small else max(1.0, width)))
-        layers.append(conv_bn(channels, last, 1))
+        layers.append(convs.make((channels, last), 1))
         self.features = nn.Sequential(*layers)
         self.pool = GlobalAveragePool()
         self.dropout = nn.Dropout(options.dropout)
@@ -83,4 +86,5 @@ ARCHITECTURE = Architecture(
     },
     build=MobileNetV2,
     takes_width=True,
+    takes_conventions=True,
 )
