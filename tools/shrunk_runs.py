@@ -24,9 +24,7 @@ _BAR_MISSED = 1
 
 def shrinking_recipes() -> list[Path]:
     """The shipped recipes that prune or share."""
-    return [
-        path for path in sorted((REPOSITORY / "recipes").glob("*.toml")) if is_shrinking(load_recipe(path))
-    ]
+    return [path for path in sorted((REPOSITORY / "recipes").glob("*.toml")) if is_shrinking(load_recipe(path))]
 
 
 def is_shrinking(recipe: Recipe) -> bool:

@@ -26,7 +26,7 @@ from edgekit.train.logs import HISTORY_NAME, RunLog
 from edgekit.train.loop import Constraint, Hooks, Trainer
 from edgekit.train.norms import plain_batches, reestimate_norms
 from edgekit.train.splits import Splits, fit_in_memory, make_spec, open_splits
-from edgekit.train.start import Start, start_from
+from edgekit.train.start import Start, as_initialized, start_from
 from edgekit.train.stream import StreamFeed
 from edgekit.train.teacher import load_teacher
 from edgekit.train.validation import validate_on
@@ -152,6 +152,8 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 def _make_plan(recipe: Recipe) -> _Plan:
     options = resolve_options(recipe.model.name)
+    if recipe.train.init is not None:
+        options = as_initialized(options, recipe.train.init)
     splits = open_splits(recipe.data.name)
     spec = make_spec(recipe, splits)
     options = with_sizes(

@@ -10,7 +10,7 @@ from edgekit.models.architecture import BuildOptions
 from edgekit.models.folded import fold_structure
 from edgekit.models.weights import load_weights
 from edgekit.models.widths import LayerWidth, resize_layers
-from edgekit.models.zoo import model_name
+from edgekit.models.zoo import find_architecture, model_name
 
 HEAD = "classifier."
 
@@ -27,6 +27,23 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     random: tuple[str, ...] = ()
     widths: tuple[LayerWidth, ...] = ()
     folded: bool = False
+
+
+def as_initialized(options: BuildOptions, name: str) -> BuildOptions:
+    """A network by the conventions of the weights it starts from, which its name does not say (TensorFlow's padding).
+
+    Args:
+        options: What is asked for.
+        name: Alias, run folder or checkpoint.
+
+    Raises:
+        EdgekitError: As `load_weights`.
+    """
+    _, card = load_weights(name)
+    own = card.options
+    if find_architecture(own.variant) is not find_architecture(options.variant):
+        return options  # `start_from` says what does not fit
+    return msgspec.structs.replace(options, padding=own.padding, activation=own.activation, batch_norm=own.batch_norm)
 
 
 def start_from(module: nn.Module, options: BuildOptions, name: str) -> Start:

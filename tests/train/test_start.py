@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ from edgekit.models.folded import fold_batch_norms
 from edgekit.models.zoo import build_model, with_sizes
 from edgekit.prune.choice import ChannelPruning, plan_channels
 from edgekit.prune.module import cut_module
-from edgekit.train.start import start_from
+from edgekit.train.start import as_initialized, start_from
 
 OPTIONS = BuildOptions(variant="mobilenet_v1", width=0.25, num_classes=3, in_channels=1, input_size=28)
 SPEC = PreprocessSpec(input_size=(28, 28), num_channels=1, mean=(0.5,), std=(0.5,))
@@ -101,3 +102,20 @@ def test_start_from_folded_weights_is_folded(tmp_path: Path) -> None:
     expected = folded.state_dict()
     assert module.state_dict().keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in module.state_dict().items())
+
+
+def test_network_takes_the_conventions_of_its_first_weights(tmp_path: Path) -> None:
+    foreign = msgspec.structs.replace(OPTIONS, padding="same", activation="relu6", batch_norm=False)
+    card = CheckpointCard(options=foreign, labels=("a", "b", "c"), preprocess=SPEC, dataset="toy", num_epochs=1)
+    save_checkpoint(tmp_path / "checkpoint.safetensors", build_model(foreign).state_dict(), card)
+
+    options = as_initialized(OPTIONS, str(tmp_path / "checkpoint.safetensors"))
+
+    assert options == foreign
+    start_from(build_model(options), options, str(tmp_path / "checkpoint.safetensors"))
+
+
+def test_conventions_of_another_architecture_do_not_count(checkpoint_path: Path) -> None:
+    other = BuildOptions(variant="squeezenet1_1")
+
+    assert as_initialized(other, str(checkpoint_path)) == other
