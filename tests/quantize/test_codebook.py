@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgekit.core.errors import RecipeError
-from edgekit.quantize.codebook import (
-    MAX_DISTINCT,
-    Sharing,
-    cluster_lloyd,
-    cluster_optimal,
-    nearest,
-    read_codebook,
-    share,
-)
+from edgekit.quantize.clustering import MAX_DISTINCT, cluster_lloyd, cluster_optimal, nearest
+from edgekit.quantize.codebook import Sharing, read_codebook, share
 
 METHODS: tuple[Literal["optimal", "lloyd"], ...] = ("optimal", "lloyd")
 FLOATS = st.floats(-100, 100, width=32)
