@@ -126,7 +126,7 @@ def _shrink(report: Report, shrink: ShrinkReport) -> Group:
     table.add_column("", justify="left", overflow="fold")
     for row in shrinking.comparisons(report, shrink):
         table.add_row(row.what, row.before, Text(row.after, style="bold"), row.change)
-    said = [Text(sentence) for sentence in shrinking.sentences(report, shrink)]
+    said = [Text(sentence, no_wrap=False, overflow="fold") for sentence in shrinking.sentences(report, shrink)]
     coded = _table("coding", *shrinking.CODING_TITLES[1:-3], "P+Q+H", ".ekz")
     rows = list(shrinking.coded_rows(shrink))
     for row in rows if len(rows) <= _MOST_CODED_LAYERS else rows[-1:]:
