@@ -125,11 +125,13 @@ class FinetuneSection(_Section, frozen=True):
     """How the weights that stay are trained after pruning and sharing; the rest is as `[train]` and `[augment]` say.
 
     Args:
-        distill_weight: Share of the loss that compares with the model as it was (Hinton et al. 2015); 0 for none.
+        teacher: Run folder, checkpoint or alias to distil from; None for the model as it was.
+        distill_weight: Share of the loss that compares with the teacher (Hinton et al. 2015); 0 for none.
         distill_temperature: Softmax temperature of it.
         batch_size: Pictures per step; None for that of `[train]`.
     """
 
+    teacher: str | None = None
     distill_weight: _Share = 0.5
     distill_temperature: _Positive = 4.0
     batch_size: _Count | None = None
