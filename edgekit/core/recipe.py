@@ -129,12 +129,16 @@ class FinetuneSection(_Section, frozen=True):
         distill_weight: Share of the loss that compares with the teacher (Hinton et al. 2015); 0 for none.
         distill_temperature: Softmax temperature of it.
         batch_size: Pictures per step; None for that of `[train]`.
+        weight_decay: None for that of `[train]`; shared weights have none.
+        ema_decay: Exponential moving average of the weights; None for that of `[train]`.
     """
 
     teacher: str | None = None
     distill_weight: _Share = 0.5
     distill_temperature: _Positive = 4.0
     batch_size: _Count | None = None
+    weight_decay: _NotNegative | None = None
+    ema_decay: _ShareBelowOne | None = None
 
 
 class PruneSection(_Section, frozen=True):

@@ -36,7 +36,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
         epochs: Passes over the training pictures.
         optimizer: "sgd" or "adamw".
         learning_rate: Peak rate.
-        weight_decay: None for the recipe's.
+        decays_weights: Whether the recipe's weight decay applies.
         reestimate_norms: Whether BatchNorm's statistics are measured anew at the end.
     """
 
@@ -44,7 +44,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int
     optimizer: Literal["sgd", "adamw"]
     learning_rate: float
-    weight_decay: float | None = None
+    decays_weights: bool = True
     reestimate_norms: bool = True
 
 
@@ -123,6 +123,8 @@ class Finetuner:
 
     def _recipe(self, stage: Stage, data: str, init_dir: Path | str) -> Recipe:
         asked, options = self.request.recipe, self.card.options
+        config, own = asked.finetune, asked.train
+        decay = own.weight_decay if config.weight_decay is None else config.weight_decay
         recipe = Recipe(
             model=ModelSection(
                 name=options.variant, width=options.width, input_size=options.input_size, dropout=options.dropout
@@ -130,17 +132,18 @@ class Finetuner:
             data=DataSection(name=data),
             augment=asked.augment,
             train=msgspec.structs.replace(
-                asked.train,
+                own,
                 epochs=stage.epochs,
-                batch_size=asked.finetune.batch_size or asked.train.batch_size,
+                batch_size=config.batch_size or own.batch_size,
                 optimizer=stage.optimizer,
                 learning_rate=stage.learning_rate,
-                weight_decay=asked.train.weight_decay if stage.weight_decay is None else stage.weight_decay,
-                warmup_epochs=min(asked.train.warmup_epochs, 0.1 * stage.epochs),
+                weight_decay=decay if stage.decays_weights else 0.0,
+                warmup_epochs=min(own.warmup_epochs, 0.1 * stage.epochs),
+                ema_decay=own.ema_decay if config.ema_decay is None else config.ema_decay,
                 init=str(init_dir),
-                teacher=(asked.finetune.teacher or asked.model.name) if asked.finetune.distill_weight else None,
-                distill_weight=asked.finetune.distill_weight,
-                distill_temperature=asked.finetune.distill_temperature,
+                teacher=(config.teacher or asked.model.name) if config.distill_weight else None,
+                distill_weight=config.distill_weight,
+                distill_temperature=config.distill_temperature,
             ),
         )
         spec = make_spec(recipe, open_splits(data))

@@ -152,7 +152,7 @@ class _ModuleStages:
             epochs=self.share.epochs,
             optimizer="adamw",
             learning_rate=self.share.learning_rate,
-            weight_decay=0.0,
+            decays_weights=False,
             reestimate_norms=False,
         )
         constraint = SharedWeights(plan, self.share.assignments, importance)
