@@ -131,6 +131,8 @@ class FinetuneSection(_Section, frozen=True):
         batch_size: Pictures per step; None for that of `[train]`.
         weight_decay: None for that of `[train]`; shared weights have none.
         ema_decay: Exponential moving average of the weights; None for that of `[train]`.
+        crop_padding: Pixels of padding before a random crop; None for those of `[augment]`.
+        mixup: Beta parameter of mixup; None for that of `[augment]`.
     """
 
     teacher: str | None = None
@@ -139,6 +141,8 @@ class FinetuneSection(_Section, frozen=True):
     batch_size: _Count | None = None
     weight_decay: _NotNegative | None = None
     ema_decay: _ShareBelowOne | None = None
+    crop_padding: _Natural | None = None
+    mixup: _NotNegative | None = None
 
 
 class PruneSection(_Section, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 import torch
@@ -23,6 +23,8 @@ from edgekit.shrink.request import ShrinkRequest
 from edgekit.train.loop import Constraint
 from edgekit.train.run import RunHooks, train
 from edgekit.train.splits import check_trainable, make_spec, open_splits
+
+NumberT = TypeVar("NumberT", int, float)
 
 NUM_GRADIENT_PICTURES = 512
 _GRADIENT_BATCH = 64
@@ -124,13 +126,17 @@ class Finetuner:
     def _recipe(self, stage: Stage, data: str, init_dir: Path | str) -> Recipe:
         asked, options = self.request.recipe, self.card.options
         config, own = asked.finetune, asked.train
-        decay = own.weight_decay if config.weight_decay is None else config.weight_decay
+        decay = _given(config.weight_decay, own.weight_decay)
         recipe = Recipe(
             model=ModelSection(
                 name=options.variant, width=options.width, input_size=options.input_size, dropout=options.dropout
             ),
             data=DataSection(name=data),
-            augment=asked.augment,
+            augment=msgspec.structs.replace(
+                asked.augment,
+                crop_padding=_given(config.crop_padding, asked.augment.crop_padding),
+                mixup=_given(config.mixup, asked.augment.mixup),
+            ),
             train=msgspec.structs.replace(
                 own,
                 epochs=stage.epochs,
@@ -139,7 +145,7 @@ class Finetuner:
                 learning_rate=stage.learning_rate,
                 weight_decay=decay if stage.decays_weights else 0.0,
                 warmup_epochs=min(own.warmup_epochs, 0.1 * stage.epochs),
-                ema_decay=own.ema_decay if config.ema_decay is None else config.ema_decay,
+                ema_decay=_given(config.ema_decay, own.ema_decay),
                 init=str(init_dir),
                 teacher=(config.teacher or asked.model.name) if config.distill_weight else None,
                 distill_weight=config.distill_weight,
@@ -154,3 +160,7 @@ class Finetuner:
                 hint="fine-tune on what it was trained on, or not at all: --epochs 0",
             )
         return recipe
+
+
+def _given(value: NumberT | None, otherwise: NumberT) -> NumberT:
+    return otherwise if value is None else value
