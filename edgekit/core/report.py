@@ -156,7 +156,8 @@ class CodingRow(msgspec.Struct, frozen=True, kw_only=True):
         coded_index_bits: The same after Huffman coding.
         shared_bytes: P+Q, with codebook and biases.
         classic_bytes: P+Q+H, with codebook and biases.
-        ekz_bytes: The weights alone in the .ekz file; None where it stores them otherwise.
+        ekz_bytes: The weights alone in the .ekz file; of tensors too small to be coded, as they are in the TFLite
+            file. None where there is no such tensor.
     """
 
     layer: str

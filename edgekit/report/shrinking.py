@@ -117,7 +117,7 @@ def sentences(report: Report, shrink: ShrinkReport) -> Iterator[str]:
         said = ", ".join(f"at most {plural(2**bits, 'value')} in {name}" for name, bits in names.items() if bits)
         yield f"Weights are shared: {said}, per layer and group of channels. That saves download size, not time."
     yield (f"Fine-tuned for {plural(shrink.num_epochs, 'epoch')}." if shrink.num_epochs else "Nothing was fine-tuned.")
-    yield from shrink.notes
+    yield from (f"{note[:1].upper()}{note[1:]}." for note in shrink.notes)
     packed = report.sizes.ekz_bytes
     total = next((row for row in shrink.coding if row.layer == "total"), None)
     if packed and total is not None:

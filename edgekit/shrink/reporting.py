@@ -65,7 +65,8 @@ def shrink_report(
     shrunk: Shrunk, original: Original, exported: Exported, table: ClassicTable, recipe: Recipe
 ) -> ShrinkReport:
     """Put the section of the report together."""
-    packed = {row.name: row.bytes_after for row in inspect_file(exported.run_dir / MODEL_EKZ).tensors}
+    tensors = inspect_file(exported.run_dir / MODEL_EKZ).tensors
+    packed = {row.name: row.bytes_before if row.bytes_after is None else row.bytes_after for row in tensors}
     weights = {node.name: node.inputs[1] for node in exported.graph.nodes if node.op in WEIGHTED_OPS}
     limits = most_values(shrunk)
     rows = [
