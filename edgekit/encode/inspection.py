@@ -18,7 +18,18 @@ from edgekit.core.errors import DataError
 from edgekit.encode.container import MAGIC
 from edgekit.encode.files import is_packed
 from edgekit.encode.packing import find_tensors, pack
-from edgekit.encode.pieces import AnyPiece, Codebook, Copy, Extremes, FileKind, Header, Integers, Scaled
+from edgekit.encode.pieces import (
+    AnyPiece,
+    Codebook,
+    Copy,
+    Ends,
+    Extremes,
+    FileKind,
+    Header,
+    Integers,
+    Numbers,
+    Scaled,
+)
 from edgekit.encode.tables import MAX_LEVELS
 from edgekit.encode.tensors import Element, TensorBytes, arranged, elements
 from edgekit.encode.unpacking import MemorySink, PieceBytes, unpack
@@ -159,15 +170,22 @@ def _describe(piece: AnyPiece) -> str:
         return f"copy of {piece.offset}"
     if isinstance(piece, Scaled):
         return f"scaled from {piece.offset}"
-    if isinstance(piece, Extremes):
+    if isinstance(piece, (Extremes, Ends)):
         return f"extremes of {piece.weights}"
+    if isinstance(piece, Numbers):
+        return f"{'exponent' if piece.is_float else 'logarithm'} and raw bits"
     grid = piece.grid
     contexts = f", {grid.num_contexts} contexts" if grid.num_contexts else ""
     if isinstance(piece, Integers):
         if grid.num_levels == 1:
             return "constant"
-        return f"{'predicted ' if piece.has_taps else ''}integers, {grid.num_levels} levels{contexts}"
+        kind = "predicted " if piece.has_taps else "peaked " if piece.has_peaks else ""
+        return f"{kind}integers, {grid.num_levels} levels{contexts}"
     if isinstance(piece, Codebook):
         mask = " and mask" if piece.mask is not None else ""
-        return f"codebook of {piece.values.grid.columns}{mask}{contexts}"
+        return f"codebook of {_num_values(piece)}{mask}{contexts}"
     return f"{'exponent' if piece.is_float else 'logarithm'} and raw bits"
+
+
+def _num_values(piece: Codebook) -> int:
+    return piece.values.size if isinstance(piece.values, Numbers) else piece.values.grid.columns
