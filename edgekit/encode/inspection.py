@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.core.entropy import order0_bits_of_counts
-from edgekit.core.errors import DataError
+from edgekit.core.errors import DataError, IntegrityError
 from edgekit.encode.container import MAGIC
-from edgekit.encode.files import is_packed
+from edgekit.encode.files import EXTENSION, is_packed, naming
 from edgekit.encode.packing import find_tensors, pack
 from edgekit.encode.pieces import (
     AnyPiece,
@@ -107,9 +107,12 @@ def inspect_file(path: Path) -> Inspection:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    if path.suffix == EXTENSION and not packed_already:
+        raise IntegrityError(f"{path}: no .ekz file: it begins with {content[:8].hex(' ')}", hint="get the file again")
     packed = content if packed_already else pack(content).content
     sink = MemorySink()
-    header, placed = unpack(io.BytesIO(packed), len(packed), sink)
+    with naming(path):
+        header, placed = unpack(io.BytesIO(packed), len(packed), sink)
     return _inspection(path.name, bytes(sink.content), header, placed, len(packed))
 
 

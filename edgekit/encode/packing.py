@@ -57,11 +57,13 @@ class Packed(msgspec.Struct, frozen=True):
         content: The `.ekz` file.
         kind: What the original was taken for.
         num_tensors: Tensors found in it; 0 means that only general compression was at work.
+        num_coded: Pieces of them that were coded as such, not with the rest.
     """
 
     content: bytes
     kind: FileKind
     num_tensors: int
+    num_coded: int
 
 
 class _Chosen(msgspec.Struct, frozen=True):
@@ -113,7 +115,8 @@ def pack(content: bytes, *, progress: Report | None = None) -> Packed:
                     earlier[digest] = offset
             if progress is not None:
                 progress(length)
-    return Packed(content=_assemble(content, kind, chains), kind=kind, num_tensors=len(tensors))
+    num_coded = sum(len(chain.chosen) for chain in chains)
+    return Packed(_assemble(content, kind, chains), kind, len(tensors), num_coded)
 
 
 def _num_lanes(num_elements: int) -> int:
