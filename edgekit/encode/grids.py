@@ -252,21 +252,25 @@ def decode_matrix(grid: Grid, tables: Tables, decoder: LaneDecoder, num_lanes: i
         sums = np.full(num_rows, expectation.row_start, dtype=np.int32)
         block = np.empty((grid.columns, num_rows), dtype=np.uint8)
         rows, columns = (_NONE, _NONE) if peaks is None else peaks.block(begin, end, grid.columns)
-        places = np.searchsorted(columns, np.arange(0, grid.columns + step, step))
+        places = np.searchsorted(columns, np.arange(0, grid.columns + step, step)).tolist()
         expected = np.empty(rows.size, dtype=np.int32)
         for index, (column, last) in enumerate(_spans(grid.columns, step)):
             widths = sums.astype(np.float32) * factors[column:last, None]
             offsets = offsets_of.take(widths.view(np.uint32) >> _TOP_BITS)
-            here = slice(places[index], places[index + 1])
-            if here.start < here.stop:
+            begin_here, end_here = places[index], places[index + 1]
+            if begin_here < end_here:
+                here = slice(begin_here, end_here)
                 cells = (columns[here] - column, rows[here])
                 expected[here] = _expected(widths[cells])
                 offsets[cells] = known
-            symbols = follower.step(offsets.ravel()).reshape(last - column, num_rows)
-            block[column:last] = symbols  # the cast drops the context
-            sums += distances.take(symbols).sum(axis=0, dtype=np.int32)
-            if here.start < here.stop:
-                sums[rows[here]] += expected[here]
+            symbols = follower.step(offsets.ravel())
+            block[column:last].reshape(-1)[:] = symbols  # the cast drops the context
+            magnitudes = distances.take(symbols)
+            if last - column > 1:
+                magnitudes = magnitudes.reshape(last - column, num_rows).sum(axis=0, dtype=np.int32)
+            sums += magnitudes
+            if begin_here < end_here:
+                sums[rows[begin_here:end_here]] += expected[begin_here:end_here]
         magnitudes = np.abs(block.T.astype(np.int32) + grid.low)
         magnitudes[rows, columns] = expected >> 4
         expectation.see(magnitudes)

@@ -123,9 +123,10 @@ class LaneDecoder:
         Raises:
             IntegrityError: The words ran out.
         """
-        low = self.peek(offsets.size)
+        state = self._states[: offsets.size]
+        low = state & _MASK
         symbols = slots.take(low + offsets)
-        self.advance(low, freqs.take(symbols), starts.take(symbols))
+        self._advance(state, low, freqs.take(symbols), starts.take(symbols))
         return symbols
 
     def peek(self, num_symbols: int) -> U32:
@@ -143,12 +144,14 @@ class LaneDecoder:
         Raises:
             IntegrityError: The words ran out.
         """
-        state = self._states[: low.size]
+        self._advance(self._states[: low.size], low, freqs, starts)
+
+    def _advance(self, state: U32, low: U32, freqs: U32, starts: U32) -> None:
         state >>= _SHIFT
         state *= freqs
         state += low
         state -= starts
-        empty = np.flatnonzero(state < _LOW)
+        empty = (state < _LOW).nonzero()[0]
         count = empty.size
         if count:
             words = self._words[self._position : self._position + count]

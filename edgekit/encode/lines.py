@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from edgekit.encode.grids import Coded
 from edgekit.encode.lanes import PROBABILITY_BITS, PROBABILITY_TOTAL, U16, U32, LaneDecoder
-from edgekit.encode.tables import frequencies
 
 U8: TypeAlias = npt.NDArray[np.uint8]
 I64: TypeAlias = npt.NDArray[np.int64]
@@ -83,8 +82,10 @@ class Curve:
 
     def frequencies(self, line: Line) -> tuple[U32, U32]:
         """Frequencies of a line's levels, and the sums of those before."""
-        freqs = frequencies(self._window(line)[None])[0]
-        return freqs.astype(np.uint32), (np.cumsum(freqs) - freqs).astype(np.uint32)
+        weights = self._window(line)
+        freqs = weights * (PROBABILITY_TOTAL - line.num_levels) // int(weights.sum()) + 1  # as `tables.frequencies`
+        freqs[weights.argmax()] += PROBABILITY_TOTAL - int(freqs.sum())
+        return freqs.astype(np.uint32), (freqs.cumsum() - freqs).astype(np.uint32)
 
     def save(self) -> I64:
         """Remember the state, for `restore`."""
