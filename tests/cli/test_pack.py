@@ -130,3 +130,13 @@ def test_inspect_keeps_the_role_of_a_parameter_with_a_long_name(tmp_path: Path) 
     scales = np.linspace(0.01, 0.02, 64, dtype=np.float32)
     path.write_bytes(tflite_bytes({"name/" * 20 + "end": Quantized(weights, scales)}))
     assert re.search(r"^scale of na\.\.\.[/a-z]*/end ", edgekit("inspect", path).out, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_pack_reaches_its_size_on_the_shared_weights_of_squeezenet(repository: Path, tmp_path: Path) -> None:
+    published = repository.parent / "shared" / "data" / "models" / "compressed_SqueezeNet.net"
+    if not published.is_file():
+        pytest.skip("no ../shared/data")
+    assert edgekit("import", "squeezenet-dc", published, "--out", tmp_path / "run").code == 0
+    packed = edgekit("pack", tmp_path / "run" / "float.onnx", "--json")
+    assert packed.document["ekz_bytes"] <= 545_000
