@@ -1,7 +1,11 @@
+# ruff: noqa: N802 - the names are those of NNCodec
+
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from nncodec_yardstick import (
     onnx_of,
     squared_error,
 )
+from peer_jobs import do
 
 
 @pytest.mark.parametrize("is_per_channel", [True, False])
@@ -48,6 +53,67 @@ def test_onnx_of_holds_the_tensors() -> None:
     content = onnx_of({"t": array})
     (tensor,) = find_tensors(content)[1]
     assert content[tensor.offset : tensor.offset + tensor.length] == array.tobytes()
+
+
+class FakeEncoder:
+    """Rounds to whole numbers and writes them as they are."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def initCtxModels(self, *_: int) -> None: ...
+
+    def iae_v(self, _: int, qp: int) -> None:
+        self.content += np.int32(qp).tobytes()
+
+    def quantLayer(self, weights: Any, levels: Any, *_: float) -> None:
+        levels[:] = np.rint(weights)
+
+    def encodeLayer(self, levels: Any, *_: object) -> None:
+        self.content += levels.tobytes()
+
+    def finish(self) -> Any:
+        return np.frombuffer(self.content, dtype=np.uint8)
+
+
+class FakeDecoder:
+    """The inverse."""
+
+    def setStream(self, stream: Any) -> None:
+        self.numbers = np.frombuffer(stream.tobytes(), dtype=np.int32)
+
+    def initCtxModels(self, *_: int) -> None: ...
+
+    def iae_v(self, _: int) -> int:
+        return int(self.numbers[0])
+
+    def decodeLayer(self, levels: Any, *_: object) -> None:
+        levels.flat = self.numbers[1:]
+
+    def dequantLayer(self, values: Any, levels: Any, _: int, qp: int, __: int) -> None:
+        assert qp == -32
+        values[:] = levels
+
+    def finish(self) -> None: ...
+
+
+def test_nncodec_jobs_give_back_what_the_coder_reconstructs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coder = SimpleNamespace(
+        Encoder=FakeEncoder, Decoder=FakeDecoder, HdspMode=SimpleNamespace(AlwaysOff=0), __spec__=None
+    )
+    monkeypatch.setitem(sys.modules, "nncodec.extensions.deepCABAC", cast("Any", coder))
+    floats = np.random.default_rng(0).normal(0, 9, (4, 3, 3)).astype(np.float32)
+    integers = np.arange(-6, 6, dtype=np.int8).reshape(3, 4)
+    paths = {name: str(tmp_path / f"{name}.npz") for name in ("tensors", "streams", "restored")}
+    np.savez(paths["tensors"], floats=floats, integers=integers)
+    encoded = do({"job": "nncodec_encode", "input": paths["tensors"], "output": paths["streams"], "qp": "-32"})
+    decode = {"job": "nncodec_decode", "input": paths["streams"], "tensors": paths["tensors"]}
+    decoded = do(decode | {"output": paths["restored"]})
+    assert encoded.keys() >= {"wall_s", "cpu_s"}
+    assert decoded.keys() >= {"wall_s", "cpu_s"}
+    with np.load(paths["restored"]) as restored:
+        assert (restored["floats"] == np.rint(floats)).all()
+        assert (restored["integers"] == integers).all()
 
 
 def test_compare_integers_measures_nothing_when_the_peer_is_missing(
