@@ -53,7 +53,7 @@ class Line(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 class Curve:
-    """What a family of lines has seen: how often each level, on a scale of `MAX_LINE_LEVELS`.
+    """What a family of lines has seen: how often each level, on a scale of `MAX_LINE_LEVELS` (as far as it is used).
 
     Args:
         is_smooth: Whether a symbol makes its neighbours more likely.
@@ -61,10 +61,13 @@ class Curve:
 
     def __init__(self, *, is_smooth: bool) -> None:
         self._is_smooth = is_smooth
-        self._weights: I64 = np.full(MAX_LINE_LEVELS + 2 * _RADIUS, _START, dtype=np.int64)
+        self._weights: I64 = np.empty(0, dtype=np.int64)
 
     def fade(self, line: Line) -> None:
-        """Let what was seen before weigh no more than `_REMEMBERED` symbols within a line's levels."""
+        """Before a line: let what was seen weigh no more than `_REMEMBERED` symbols within its levels."""
+        missing = line.first + line.num_levels + 2 * _RADIUS - self._weights.size
+        if missing > 0:
+            self._weights = np.append(self._weights, np.full(missing, _START, dtype=np.int64))
         window = self._window(line)
         total = int(window.sum())
         limit = _REMEMBERED * _INCREMENT

@@ -69,6 +69,7 @@ def test_curve_is_the_same_on_every_machine() -> None:
     """A change here is a change of the format: older files would no longer be read."""
     curve = Curve(is_smooth=True)
     line = Line(3, 100, 20)
+    curve.fade(line)
     curve.learn(np.array([0, 7, 7]), line)
     freqs, starts = curve.frequencies(line)
     assert freqs.tolist()[:10] == EXPECTED
