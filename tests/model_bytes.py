@@ -72,6 +72,9 @@ def typical_tensors(seed: int = 0) -> dict[str, Array | Quantized]:
     codes = np.array([0.0, -0.5, 0.25, 0.75, 1.5], dtype=np.float32)
     pruned = codes[np.where(generator.random((20, 30)) < 0.7, 0, generator.integers(1, 5, (20, 30)))]
     biases = generator.normal(0, 3000, 24).astype(np.int32)
+    cut_off = np.where(np.arange(40) % 3 == 0, biases.repeat(2)[:40], 2**30 + 64 * generator.integers(-2, 3, 40))
+    tall = np.clip(np.rint(generator.normal(0, 40, (64, 12))), -120, 120).astype(np.int8)
+    tall[np.arange(64), generator.integers(0, 12, 64)] = generator.choice([-127, 127], 64)
     return {
         "weights": Quantized(weights, scales, minima, maxima),
         "kernels": kernels.reshape(1, 3, 3, 40),
@@ -79,6 +82,8 @@ def typical_tensors(seed: int = 0) -> dict[str, Array | Quantized]:
         "codes": pruned,
         "floats": generator.normal(0, 0.1, 64).astype(np.float32),
         "again": biases,
+        "scaled to the largest": tall,
+        "cut off": (cut_off * generator.choice([-1, 1], 40)).astype(np.int32),
     }
 
 

@@ -1,12 +1,12 @@
 """Size and speed of the .ekz packer on real model files, beside gzip, xz, zstd and constriction's range coder.
 
-    python tools/bench_pack.py [--quick] [--models FOLDER] [FILE ...]
+    python tools/bench_pack.py [--quick] [--models FOLDER] [--peers-python PATH] [--only-nncodec] [FILE ...]
 
 Every .tflite and .onnx file of the folder (default: ../shared/data/models) and every FILE. Sizes in bytes; times are
 CPU time, the median of the rounds, contestants in turns; weights per second count the elements of the tensors that are
 coded. `synthetic_8_bit` and `synthetic_6_bit` are one matrix of 2048 x 1024 normal integers each, whose int8 grid uses
-about 250 and 60 levels. zstandard and constriction take part where they are installed. One JSON document on standard
-output.
+about 250 and 60 levels. zstandard and constriction take part where they are installed, NNCodec where the peers'
+interpreter has it (`nncodec_yardstick`). One JSON document on standard output.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from benchmarking import (
     REPOSITORY,
     Figure,
     Sample,
+    add_peers_argument,
     arguments,
     interleave,
     machine_figures,
@@ -42,12 +43,17 @@ from edgekit.core.entropy import order0_bits
 from edgekit.encode.grids import Grid, decode_matrix, encode_matrix
 from edgekit.encode.lanes import LaneDecoder, LaneEncoder
 from edgekit.encode.packing import pack
-from edgekit.encode.pieces import Codebook, Copy, Extremes, Scaled
+from edgekit.encode.pieces import Codebook, Copy, Ends, Extremes, Numbers, Scaled
 from edgekit.encode.tables import NUM_CONTEXTS, Tables
 from edgekit.encode.unpacking import MemorySink, PieceBytes, unpack
+from nncodec_yardstick import QPS, QUICK_QPS, compare_floats, compare_integers
 
 MODELS_DIR = REPOSITORY.parent / "shared" / "data" / "models"
 QUICK_NAMES = ("vww_96_int8.tflite", "mobilenet_v1_0.25_128_quant.tflite")
+INTEGERS_NAME = "tf2_mobilenet_v2_1.0_224_ptq.tflite"
+"""Whose integers go through NNCodec too."""
+
+SYNTHETIC = (("synthetic_8_bit", 42.0), ("synthetic_6_bit", 10.0))
 LANES = 1024
 XZ_PRESET = 9 | lzma.PRESET_EXTREME
 
@@ -56,18 +62,26 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = arguments(__doc__)
     parser.add_argument("--models", type=Path, default=MODELS_DIR, help="folder of .tflite and .onnx files")
+    add_peers_argument(parser)
+    parser.add_argument("--only-nncodec", action="store_true", help="leave out everything else")
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="more files")
     options = parser.parse_args(words)
     num_rounds = 1 if options.quick else NUM_ROUNDS
     figures = machine_figures() | {"rounds": num_rounds}
     found = sorted(path for path in options.models.glob("*") if path.suffix in {".tflite", ".onnx"})
     chosen = [path for path in found if not options.quick or path.name in QUICK_NAMES]
-    for path in [*chosen, *options.files]:
+    for path in [] if options.only_nncodec else [*chosen, *options.files]:
         measured = measure_file(path, num_rounds)
         note(f"{path.name}: {measured[f'{key_of(path)}.ekz_bytes']} bytes")
         figures |= measured
-    for name, spread in (("synthetic_8_bit", 42.0), ("synthetic_6_bit", 10.0)):
+    for name, spread in () if options.only_nncodec else SYNTHETIC:
         figures |= measure_tensor(name, spread, num_rounds)
+    integers = next((path for path in found if path.name == INTEGERS_NAME), None)
+    if integers is not None:
+        measured = compare_integers(integers, options.peers_python, num_rounds)
+        if measured:
+            measured |= compare_floats(options.peers_python, num_rounds, QUICK_QPS if options.quick else QPS)
+        figures |= measured
     print_document(figures)
 
 
@@ -109,8 +123,10 @@ def measure_file(path: Path, num_rounds: int) -> dict[str, Figure]:
 
 def elements_of(one: PieceBytes) -> int:
     """Elements that a piece really codes."""
-    if isinstance(one.piece, Copy | Scaled | Extremes):
+    if isinstance(one.piece, Copy | Scaled | Extremes | Ends):
         return 0
+    if isinstance(one.piece, Numbers):
+        return one.piece.size
     mask = one.piece.mask if isinstance(one.piece, Codebook) else None
     grid = mask or one.piece.grid
     return grid.rows * grid.columns

@@ -2,9 +2,9 @@
 
     python tools/fuzz_ekz.py /tmp/corpus tests/fuzz/corpus -max_total_time=600
 
-An input is two bytes of length, a header as MessagePack before compression, and the sections; checksums are put right,
-so that the fuzzer gets past them. Every second input, by its first byte, is taken as a whole file instead. The decoder
-may raise IntegrityError and nothing else.
+An input is two bytes of length, a header as MessagePack before compression (plain or in columns), and the sections;
+checksums are put right, so that the fuzzer gets past them. An input that begins as a file does is taken as a whole file
+instead. The decoder may raise IntegrityError and nothing else.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ with atheris.instrument_imports(include=["edgekit.encode"]):
     import msgspec
 
     from edgekit.core.errors import IntegrityError
+    from edgekit.encode.columns import ColumnHeader, from_columns, to_columns
     from edgekit.encode.container import write_front
     from edgekit.encode.pieces import Header
     from edgekit.encode.unpacking import MemorySink, unpack
@@ -51,9 +52,13 @@ def as_file(content: bytes) -> bytes | None:
     if len(content) < 2:
         return None
     (length,) = struct.unpack_from("<H", content)
+    raw = content[2 : 2 + length]
     try:
-        header = msgspec.msgpack.decode(content[2 : 2 + length], type=Header)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if raw[:1] == b"\x98":
+            header = from_columns(msgspec.msgpack.decode(raw, type=ColumnHeader))
+        else:
+            header = msgspec.msgpack.decode(raw, type=Header)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IntegrityError):
         return None
     body = content[2 + length :]
     sections = []
@@ -67,8 +72,8 @@ def as_file(content: bytes) -> bytes | None:
 
 
 def as_input(packed: bytes, header: Header) -> bytes:
-    """A file as an input of the second kind, for the corpus."""
-    raw = msgspec.msgpack.encode(header)
+    """A file as an input with a header in columns, for the corpus."""
+    raw = msgspec.msgpack.encode(to_columns(header))
     payload_bytes = sum(section.length for section in header.sections)
     return struct.pack("<H", len(raw)) + raw + packed[len(packed) - payload_bytes :]
 

@@ -2,9 +2,10 @@
 
     python tools/peer_jobs.py < jobs > answers      (started by peers.py, not by hand)
 
-A job is a JSON line `{"job": NAME, ...paths}`; the answer is a JSON line: `{"wall_s", "cpu_s"}`, measured here and with
-imports left out, or `{"missing": PACKAGE}`, or `{"error": TEXT}`. What libraries print goes to standard error. One
-process does all jobs, so only the first pays for imports, and contestants can take turns.
+A job is a JSON line `{"job": NAME, ...paths}`; the answer is a JSON line: `{"wall_s", "cpu_s"}` (and `peak_rss_mib`,
+the process's so far), measured here and with imports left out, or `{"missing": PACKAGE}`, or `{"error": TEXT}`. What
+libraries print goes to standard error. One process does all jobs, so only the first pays for imports, and contestants
+can take turns.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +26,8 @@ Job: TypeAlias = Mapping[str, str]
 Work: TypeAlias = Callable[[], object]
 
 SIGNATURE = "serving_default"
+NNCODEC_QP_DENSITY, NNCODEC_UNARY = 2, 10
+"""Its defaults: steps in an octave of the step size, as a power of two; levels that are coded in unary."""
 
 
 def prepare_litert_torch(job: Job) -> Work:
@@ -111,7 +115,76 @@ def prepare_ai_edge_quantizer(job: Job) -> Work:
     return work
 
 
+def prepare_nncodec_encode(job: Job) -> Work:
+    """NNCodec: quantize float tensors of an .npz at a quantization parameter (integers as they are) and encode them.
+
+    Its coder is called without its Python layers (which import torch and more): dependent quantization, row skipping
+    and optimized parameters as in its `tensor.encode`, unary length 10, no rate term, all of them its defaults.
+    """
+    coder = importlib.import_module("nncodec.extensions.deepCABAC")
+    tensors = dict(np.load(job["input"]))
+    qp = int(job.get("qp", "0"))
+
+    def work() -> None:
+        streams: dict[str, Any] = {name: _nncodec_stream(coder, one, qp) for name, one in tensors.items()}
+        np.savez(job["output"], **streams)
+
+    return work
+
+
+def _nncodec_stream(coder: ModuleType, tensor: np.ndarray, qp: int) -> np.ndarray:
+    levels = tensor.astype(np.int32)
+    is_float = tensor.dtype == np.float32
+    if is_float:
+        levels = np.zeros(tensor.shape, dtype=np.int32)
+        quantizer = coder.Encoder()
+        quantizer.initCtxModels(NNCODEC_UNARY, 0)
+        quantizer.quantLayer(tensor, levels, 1, NNCODEC_QP_DENSITY, qp, 0.0, NNCODEC_UNARY, 0, 1)
+    skipped = np.array([not row.any() for row in levels], dtype=np.int32)
+    encoder = coder.Encoder()
+    encoder.iae_v(6 + NNCODEC_QP_DENSITY, qp)
+    encoder.initCtxModels(NNCODEC_UNARY + 1, 1)
+    encoder.encodeLayer(levels, int(is_float), 0, 1, 0, 1, skipped, *_nncodec_no_history(coder), 0, 0)
+    return encoder.finish()
+
+
+def prepare_nncodec_decode(job: Job) -> Work:
+    """NNCodec: decode the streams of an .npz; with an "output", write what they stand for."""
+    coder = importlib.import_module("nncodec.extensions.deepCABAC")
+    with np.load(job["tensors"]) as tensors:
+        shapes = {name: (tensors[name].shape, tensors[name].dtype == np.float32) for name in tensors.files}
+    streams = dict(np.load(job["input"]))
+
+    def work() -> None:
+        decoded: dict[str, Any] = {name: _nncodec_tensor(coder, streams[name], *form) for name, form in shapes.items()}
+        if "output" in job:
+            np.savez(job["output"], **decoded)
+
+    return work
+
+
+def _nncodec_tensor(coder: ModuleType, stream: np.ndarray, shape: tuple[int, ...], is_float: bool) -> np.ndarray:
+    decoder = coder.Decoder()
+    decoder.setStream(stream)
+    qp = decoder.iae_v(6 + NNCODEC_QP_DENSITY)
+    decoder.initCtxModels(NNCODEC_UNARY + 1)
+    levels = np.zeros(shape, dtype=np.int32)
+    decoder.decodeLayer(levels, int(is_float), 0, 1, 0, *_nncodec_no_history(coder), 0, 0)
+    decoder.finish()
+    if not is_float:
+        return levels
+    values = np.zeros(shape, dtype=np.float32)
+    decoder.dequantLayer(values, levels, NNCODEC_QP_DENSITY, qp, 0)
+    return values
+
+
+def _nncodec_no_history(coder: ModuleType) -> tuple[object, np.ndarray]:
+    return coder.HdspMode.AlwaysOff, np.zeros(2, dtype=np.int8)
+
+
 PREPARE: Mapping[str, Callable[[Job], Work]] = {
+    "nncodec_encode": prepare_nncodec_encode,
+    "nncodec_decode": prepare_nncodec_decode,
     "litert_torch": prepare_litert_torch,
     "torch_onnx": prepare_torch_onnx,
     "ort_quantize": prepare_ort_quantize,
@@ -169,7 +242,17 @@ def do(job: Job) -> dict[str, float | str]:
     except Exception as error:  # noqa: BLE001 - a peer's code: whatever it raises is its answer, and the next may work
         return {"error": f"{type(error).__name__}: {error}"[:500]}
     wall = time.perf_counter() - wall_before
-    return {"wall_s": wall, "cpu_s": time.process_time() - cpu_before}
+    return {"wall_s": wall, "cpu_s": time.process_time() - cpu_before, **_peak_memory()}
+
+
+def _peak_memory() -> dict[str, float | str]:
+    """Largest resident memory of this process so far; nothing where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    peak = next((line.split()[1] for line in lines if line.startswith("VmHWM:")), None)
+    return {} if peak is None else {"peak_rss_mib": int(peak) / 1024}
 
 
 def main() -> None:

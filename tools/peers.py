@@ -27,11 +27,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         wall_s: Wall time of the work, imports left out.
         cpu_s: CPU time likewise.
         missing: Package that is not installed there.
+        peak_rss_mib: Largest resident memory of the worker so far.
         error: Why the peer could not do it.
     """
 
     wall_s: float | None = None
     cpu_s: float | None = None
+    peak_rss_mib: float | None = None
     missing: str | None = None
     error: str | None = None
 
@@ -48,6 +50,8 @@ class Peers:
         self._jobs = jobs
         self._answers = answers
         self._said: set[str] = set()
+        self.peak_rss_mib: float | None = None
+        """Largest resident memory of the worker, as of its last answer."""
 
     def ask(self, job: str, **settings: str) -> Sample | None:
         """Have a job of `peer_jobs.py` done.
@@ -74,6 +78,7 @@ class Peers:
         return self._read(job, msgspec.json.decode(line, type=Answer))
 
     def _read(self, job: str, answer: Answer) -> Sample | None:
+        self.peak_rss_mib = answer.peak_rss_mib
         if answer.wall_s is not None and answer.cpu_s is not None:
             return Sample(wall_s=answer.wall_s, cpu_s=answer.cpu_s)
         reason = f"{job} failed: {answer.error}"

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from edgekit.encode.inspection import Inspection, TensorRow
 
 _NAME_WIDTH = 40
+_NAME_HEAD = 11
+"""Characters of a long name that stay in front: as many as say "minimum of "."""
+
 _TITLES = ("tensor", "shape", "dtype", "levels", "density", "before", "after", "order-0", "coded as")
 
 
@@ -73,7 +76,7 @@ def inspect(
 def _cells(row: TensorRow) -> tuple[str, ...]:
     """One row under `_TITLES`."""
     return (
-        row.name if len(row.name) <= _NAME_WIDTH else f"...{row.name[3 - _NAME_WIDTH :]}",
+        _shortened(row.name),
         "x".join(map(str, row.shape)),
         row.dtype,
         f"{row.num_levels:,}",
@@ -83,6 +86,13 @@ def _cells(row: TensorRow) -> tuple[str, ...]:
         f"{row.entropy_bytes:,}",
         row.description,
     )
+
+
+def _shortened(name: str) -> str:
+    """Its beginning, which is the role of a parameter, and its end, which tells layers apart."""
+    if len(name) <= _NAME_WIDTH:
+        return name
+    return f"{name[:_NAME_HEAD]}...{name[_NAME_HEAD + 3 - _NAME_WIDTH :]}"
 
 
 def _totals(one: Inspection) -> list[str]:

@@ -5,28 +5,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.encode.grids import Grid, widths_of
-from edgekit.encode.numbers import (
-    I64,
-    U64,
-    apply_taps,
-    bucket_integers,
-    fit_taps,
-    split_floats,
-    taps_to_bytes,
-    wrap,
-    write_bits,
-)
-from edgekit.encode.pieces import MAX_COLUMNS, MAX_TAPS, AnyPiece, Codebook, Family, Integers, Wide
-from edgekit.encode.restoring import float_keys, integer_family
+from edgekit.encode.describing_numbers import describe_floats, describe_integers
+from edgekit.encode.grids import Grid, Peaks, widths_of
+from edgekit.encode.numbers import I64, U64, apply_taps, fit_taps, taps_to_bytes, wrap, write_bits
+from edgekit.encode.parts import Array, Description, EvenArray, LineArray, Part
+from edgekit.encode.pieces import MAX_COLUMNS, MAX_TAPS, Codebook, Integers, Numbers
+from edgekit.encode.restoring import float_keys, integer_family, peak_key, peak_line, peaked_family
 from edgekit.encode.tables import MAX_LEVELS, NUM_CONTEXTS
-from edgekit.encode.tensors import ELEMENT_BITS, Element, elements
+from edgekit.encode.tensors import ELEMENT_BITS, Cut, Element, elements
 
 U8: TypeAlias = npt.NDArray[np.uint8]
 Matrix: TypeAlias = npt.NDArray[Any]
@@ -36,54 +29,43 @@ _MASK_SHARE = 1.25
 """Zeros are worth a mask of their own when at least a fifth of the elements are zeros."""
 
 _FEWEST_ROWS_FOR_TAPS = 32
+_PEAKED_SHARE = 0.8
+_MOST_ENDS = 1.5
+"""Rows that must have an end of the grid for peaks to be tried, and ends that a row may have on average."""
+
 _MOST_CONTEXTS_SHARE = 0.002
 """Share of the elements whose width may be outside of the contexts kept, at either end."""
 
 
-class Array(msgspec.Struct, frozen=True):
-    """Levels for the lanes, [rows, columns]."""
-
-    family: Family
-    grid: Grid
-    levels: U8
-
-
-class Description(msgspec.Struct, frozen=True):
-    """A piece with what has to be coded for it, in the order in which a decoder asks.
-
-    Args:
-        piece: With a gap of 0.
-        parts: Arrays for the lanes, and raw bytes.
-    """
-
-    piece: AnyPiece
-    parts: tuple[Array | bytes, ...]
-
-
-def describe(content: bytes, element: Element, shape: tuple[int, int], num_lanes: int) -> list[Description]:
+def describe(content: bytes, element: Element, cut: Cut, num_lanes: int) -> list[Description]:
     """Descriptions worth trying, without those that refer to other tensors; empty when only the residue fits.
 
     Args:
         content: The bytes.
         element: What they are.
-        shape: [outer, inner], in the file's order.
+        cut: Their shape.
         num_lanes: Lanes of the coder.
     """
     bits = ELEMENT_BITS[element]
+    shapes = [(cut.outer, cut.inner)]
+    if cut.kernel > 1 and cut.inner > cut.kernel:
+        shapes.append((cut.outer * cut.inner // cut.kernel, cut.kernel))
     is_float = element in {"f16", "bf16", "f32", "f64"}
     if not is_float:
         values = elements(content, element).astype(np.int64)
         low, high = int(values.min()), int(values.max())
         if high - low < MAX_LEVELS:
-            return _describe_integers(values.reshape(shape), bits, len(content), num_lanes)
-        return describe_wide(values, len(content), bits)
+            described = [_describe_integers(values.reshape(shape), bits, len(content), num_lanes) for shape in shapes]
+            return [one for some in described for one in some]
+        return describe_integers(values, bits // 8)
     patterns = np.frombuffer(content, dtype=f"<u{bits // 8}").astype(np.uint64)
     if bits < 64:
         keys, indices = np.unique(float_keys(patterns, bits), return_inverse=True)
         if keys.size <= MAX_LEVELS and keys.size * _FEWEST_PER_CODE <= patterns.size:
-            return _describe_codebook(keys, indices.reshape(shape).astype(np.uint8), bits, num_lanes)
+            matrices = [indices.reshape(shape).astype(np.uint8) for shape in shapes]
+            return _describe_codebook(keys, matrices, bits, num_lanes)
     mantissa = {"f16": 10, "bf16": 7, "f32": 23, "f64": 52}[element]
-    return _describe_floats(patterns, bits, mantissa)
+    return describe_floats(patterns, bits, mantissa)
 
 
 def sequence_grid(levels: U8, low: int) -> Grid:
@@ -101,10 +83,33 @@ def _describe_integers(values: I64, bits: int, length: int, num_lanes: int) -> l
     for grid in _grids(levels, -centre, num_lanes):
         piece = Integers(0, length, bits, low, grid, is_transposed)
         tried.append(Description(piece, (Array(integer_family(grid), grid, _shaped(levels, grid)),)))
+        if grid.num_contexts:
+            tried += _with_peaks(levels, piece, num_lanes)
     rows, columns = matrix.shape
     if bits == 8 and 2 <= columns <= MAX_TAPS and rows >= _FEWEST_ROWS_FOR_TAPS:
         tried.append(_with_taps(matrix, low + centre, is_transposed, length, num_lanes))
     return tried
+
+
+def _with_peaks(levels: U8, plain: Integers, num_lanes: int) -> list[Description]:
+    """Where nearly every row has one level that is an end of the grid."""
+    rows, num_columns = levels.shape
+    is_end = (levels == 0) | (levels == plain.grid.num_levels - 1)
+    has_end = is_end.any(axis=1)
+    if np.count_nonzero(has_end) < _PEAKED_SHARE * rows or np.count_nonzero(is_end) > _MOST_ENDS * rows:
+        return []
+    columns = np.where(has_end, is_end.argmax(axis=1), num_columns)
+    grid = _matrix_grid(levels, plain.grid.low, num_lanes, columns)
+    piece = msgspec.structs.replace(plain, grid=grid, has_peaks=True)
+    line = peak_line(grid)
+    if line is None:
+        place: Part = EvenArray(columns, np.full(rows, num_columns + 1))
+    else:
+        place = LineArray(peak_key(grid), line, columns.astype(np.uint8))
+    chosen = np.flatnonzero(has_end)
+    ends = (levels[chosen, columns[chosen]] > 0).astype(np.uint64)
+    signs = write_bits(ends, np.ones(chosen.size, dtype=np.int64))
+    return [Description(piece, (place, signs, Array(peaked_family(grid), grid, levels, columns)))]
 
 
 def _with_taps(matrix: I64, centre: int, is_transposed: bool, length: int, num_lanes: int) -> Description:
@@ -118,62 +123,29 @@ def _with_taps(matrix: I64, centre: int, is_transposed: bool, length: int, num_l
     return Description(piece, (taps_to_bytes(taps), Array(integer_family(grid), grid, levels)))
 
 
-def _describe_codebook(keys: U64, indices: U8, bits: int, num_lanes: int) -> list[Description]:
-    distances = np.diff(keys.view(np.int64), prepend=np.int64(0))
-    value_list = describe_wide(distances, keys.size * bits // 8, bits)
+def _describe_codebook(keys: U64, shaped: Sequence[U8], bits: int, num_lanes: int) -> list[Description]:
+    value_list = describe_integers(np.diff(keys.view(np.int64), prepend=np.int64(0)), bits // 8)
     coded_values = value_list[0].piece if value_list else None
-    if not isinstance(coded_values, Wide):
+    if not isinstance(coded_values, Numbers):
         return []
     values = value_list[0].parts
-    matrix, is_transposed = _upright(indices)
-    zero = int(np.searchsorted(keys, np.uint64(1 << (bits - 1))))
+    item_bytes, length = bits // 8, shaped[0].size * bits // 8
+    zero = min(int(np.searchsorted(keys, np.uint64(1 << (bits - 1)))), keys.size - 1)
     tried: list[Description] = []
-    item_bytes, length = bits // 8, indices.size * bits // 8
-    zero = min(zero, keys.size - 1)
-    for grid in _grids(matrix, -zero, num_lanes):
-        piece = Codebook(0, length, item_bytes, coded_values, grid, is_transposed)
-        tried.append(Description(piece, (*values, Array("indices", grid, _shaped(matrix, grid)))))
-    others = matrix[matrix != zero]
-    if others.size * _MASK_SHARE <= matrix.size and others.size:
-        mask = (matrix != zero).astype(np.uint8)
-        grid = sequence_grid(others, -zero)
-        for mask_grid in _grids(mask, 0, num_lanes):
-            piece = Codebook(0, length, item_bytes, coded_values, grid, is_transposed, mask_grid, zero)
-            arrays = (Array("indices", grid, others[None]), Array("masks", mask_grid, mask))
-            tried.append(Description(piece, (*values, *arrays)))
+    for indices in shaped:
+        matrix, is_transposed = _upright(indices)
+        for grid in _grids(matrix, -zero, num_lanes):
+            piece = Codebook(0, length, item_bytes, coded_values, grid, is_transposed)
+            tried.append(Description(piece, (*values, Array("indices", grid, _shaped(matrix, grid)))))
+        others = matrix[matrix != zero]
+        if others.size * _MASK_SHARE <= matrix.size and others.size:
+            mask = (matrix != zero).astype(np.uint8)
+            grid = sequence_grid(others, -zero)
+            for mask_grid in _grids(mask, 0, num_lanes):
+                piece = Codebook(0, length, item_bytes, coded_values, grid, is_transposed, mask_grid, zero)
+                arrays = (Array("indices", grid, others[None]), Array("masks", mask_grid, mask))
+                tried.append(Description(piece, (*values, *arrays)))
     return tried
-
-
-def describe_wide(values: I64, length: int, bits: int) -> list[Description]:
-    """Logarithms and raw bits; empty when there are too many."""
-    if int(values.min()) == -(1 << 63):
-        return []
-    for leading in (3, 2, 1, 0):
-        buckets, low, widths = bucket_integers(values, leading)
-        first, last = int(buckets.min()), int(buckets.max())
-        if last - first < MAX_LEVELS and max(-first, last) < MAX_LEVELS:
-            levels = (buckets - first).astype(np.uint8)
-            grid = sequence_grid(levels, first)
-            piece = Wide(0, length, bits // 8, False, leading, 0, grid)
-            return [Description(piece, (Array("logarithms", grid, levels[None]), write_bits(low, widths)))]
-    return []
-
-
-def _describe_floats(patterns: U64, bits: int, mantissa: int) -> list[Description]:
-    for shift in range(max(0, mantissa - 3), bits - 1):
-        tops, low = split_floats(patterns, bits, shift)
-        is_zero = tops == 1
-        others = np.abs(tops[~is_zero])
-        base = int(others.min(initial=1)) - 1 if others.size else 0
-        signed = np.where(is_zero, 0, tops - np.sign(tops) * base)
-        first, last = int(signed.min()), int(signed.max())
-        if last - first < MAX_LEVELS and max(-first, last) < MAX_LEVELS:
-            levels = (signed - first).astype(np.uint8)
-            grid = sequence_grid(levels, first)
-            piece = Wide(0, patterns.size * bits // 8, bits // 8, True, shift, base, grid)
-            raw = write_bits(low, np.full(low.size, shift, dtype=np.int64))
-            return [Description(piece, (Array("exponents", grid, levels[None]), raw))]
-    return []
 
 
 def _upright(values: Matrix) -> tuple[Matrix, bool]:
@@ -193,16 +165,21 @@ def _grids(levels: U8, low: int, num_lanes: int) -> list[Grid]:
     return [_matrix_grid(levels, low, num_lanes), sequence]
 
 
-def _matrix_grid(levels: U8, low: int, num_lanes: int) -> Grid:
+def _matrix_grid(levels: U8, low: int, num_lanes: int, peaks: I64 | None = None) -> Grid:
     """Contexts that nearly all elements fall into."""
     rows, columns = levels.shape
     distances = np.abs(np.arange(MAX_LEVELS) + low)
-    mean = float((np.bincount(levels.ravel(), minlength=MAX_LEVELS) * distances).sum() / levels.size)
+    counts = np.bincount(levels.ravel(), minlength=MAX_LEVELS)
+    if peaks is not None:
+        known = np.flatnonzero(peaks < columns)
+        counts -= np.bincount(levels[known, peaks[known]], minlength=MAX_LEVELS)
+    mean = float((counts * distances).sum() / max(1, counts.sum()))
     magnitude = min(max(1, round(16 * mean)), 16 * 255)
     grid = Grid(rows, columns, int(levels.max()) + 1, low, 0, NUM_CONTEXTS, magnitude)
-    contexts = np.concatenate([block.ravel() for block in widths_of(levels, grid, num_lanes)])
-    counts = np.bincount(contexts, minlength=NUM_CONTEXTS)
-    share = np.cumsum(counts) / contexts.size
+    blocks = widths_of(levels, grid, num_lanes, None if peaks is None else Peaks(peaks))
+    contexts = np.concatenate([block.ravel() for block in blocks])
+    by_context = np.bincount(contexts, minlength=NUM_CONTEXTS)[:NUM_CONTEXTS]
+    share = np.cumsum(by_context) / max(1, by_context.sum())
     first = int(np.argmax(share > _MOST_CONTEXTS_SHARE))
     last = int(np.argmax(share >= 1 - _MOST_CONTEXTS_SHARE))
     return msgspec.structs.replace(grid, first_context=first, num_contexts=last - first + 1)

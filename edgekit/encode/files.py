@@ -29,7 +29,7 @@ class PackedFile(msgspec.Struct, frozen=True, kw_only=True):
         kind: What the original is.
         original_bytes: Size of the original.
         ekz_bytes: Size of the packed file.
-        num_tensors: Tensors that were coded as such.
+        num_tensors: Tensors (and parts of large ones) that were coded as such; the others are with the rest.
     """
 
     path: Path
@@ -52,6 +52,8 @@ def pack_file(path: Path, out: Path | None = None, *, progress: Report | None = 
         OutputError: The target cannot be written.
     """
     content = _read(path)
+    if content[: len(MAGIC)] == MAGIC:
+        raise UsageError(f"{path} is an .ekz file already", hint="edgekit inspect tells what is in it")
     target = _target(path, out or path.with_suffix(EXTENSION))
     packed = pack(content, progress=progress)
     write_bytes(target, packed.content)
@@ -60,7 +62,7 @@ def pack_file(path: Path, out: Path | None = None, *, progress: Report | None = 
         kind=packed.kind,
         original_bytes=len(content),
         ekz_bytes=len(packed.content),
-        num_tensors=packed.num_tensors,
+        num_tensors=packed.num_coded,
     )
 
 
@@ -82,7 +84,7 @@ def unpack_file(
     """
     target = _target(path, out or path.with_suffix(extension_of(path)))
     size_bytes = path.stat().st_size
-    with _naming(path), path.open("rb") as stream, atomic_writer(target) as writer:
+    with naming(path), path.open("rb") as stream, atomic_writer(target) as writer:
         header, pieces = unpack(stream, size_bytes, FileSink(writer), progress=progress, max_bytes=max_bytes)
     return PackedFile(
         path=target,
@@ -96,7 +98,7 @@ def unpack_file(
 def read_kind(path: Path) -> FileKind:
     """What the original of an .ekz file is, from its header. Raises as `unpack_file`."""
     _check_file(path)
-    with _naming(path), path.open("rb") as stream:
+    with naming(path), path.open("rb") as stream:
         return read_front(stream, path.stat().st_size).kind
 
 
@@ -113,7 +115,7 @@ def is_packed(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Generator[None, None, None]:
+def naming(path: Path) -> Generator[None, None, None]:
     """Put the file's name before what is wrong with it."""
     try:
         yield

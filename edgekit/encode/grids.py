@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.encode.lanes import PROBABILITY_BITS, PROBABILITY_TOTAL, U16, U32, LaneDecoder
-from edgekit.encode.tables import MAX_LEVELS, Adaptive, Tables, Window
+from edgekit.encode.tables import MAX_LEVELS, NUM_CONTEXTS, Adaptive, Tables, Window
 from edgekit.encode.traversal import (
     FIRST_INTERVAL,
     LAST_INTERVAL,
@@ -29,6 +29,7 @@ I32: TypeAlias = npt.NDArray[np.int32]
 I64: TypeAlias = npt.NDArray[np.int64]
 
 _TOP_BITS = np.uint32(21)
+_NONE: I64 = np.empty(0, dtype=np.int64)
 
 
 class Grid(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -128,30 +129,65 @@ def encode_sequence(levels: U8, grid: Grid, tables: Tables, num_lanes: int) -> C
     return recorder.finish()
 
 
-def widths_of(levels: U8, grid: Grid, num_lanes: int) -> list[I64]:
-    """The context of every level in each row block, [rows, columns] each."""
+class Peaks:
+    """The cell of every row that is known before the others, one at most, and so takes no space among them.
+
+    What it adds to the magnitudes of its row and column is what was expected of it: a row that was scaled to its
+    largest weight says nothing of its width by that weight.
+
+    Args:
+        columns: Column of every row's cell; the number of columns where there is none.
+    """
+
+    def __init__(self, columns: I64) -> None:
+        self._columns = columns
+
+    def block(self, begin: int, end: int, num_columns: int) -> tuple[I64, I64]:
+        """The rows of a block that have such a cell, counted from its first, and the cells' columns; by column."""
+        columns = self._columns[begin:end]
+        rows = np.argsort(columns, kind="stable")
+        rows = rows[: np.count_nonzero(columns < num_columns)]
+        return rows, columns[rows]
+
+
+def widths_of(levels: U8, grid: Grid, num_lanes: int, peaks: Peaks | None = None) -> list[I64]:
+    """The context of every level in each row block, [rows, columns] each; `NUM_CONTEXTS` where it is known."""
     expectation = Expectation(grid.columns, grid.magnitude, grid.row_prior)
     contexts: list[I64] = []
     for begin, end in row_blocks(grid.rows, num_lanes):
         step = columns_per_step(end - begin, grid.columns, num_lanes)
         magnitudes = np.abs(levels[begin:end].astype(np.int32) + grid.low)
+        rows, columns = (_NONE, _NONE) if peaks is None else peaks.block(begin, end, grid.columns)
+        magnitudes[rows, columns] = 0
         before = np.cumsum(magnitudes, axis=1, dtype=np.int32) - magnitudes
         first = np.arange(grid.columns) // step * step
-        sums = (16 * before[:, first] + expectation.row_start).astype(np.float32)
-        contexts.append(contexts_of(sums * expectation.factors(step)))
+        sums = 16 * before[:, first] + np.int32(expectation.row_start)
+        factors = expectation.factors(step)
+        expected = _expected(sums[rows, columns].astype(np.float32) * factors[columns])
+        sums[rows] += expected[:, None] * (first[None] > columns[:, None])
+        magnitudes[rows, columns] = expected >> 4
+        kept = contexts_of(sums.astype(np.float32) * factors)
+        kept[rows, columns] = NUM_CONTEXTS
+        contexts.append(kept)
         expectation.see(magnitudes)
     return contexts
 
 
-def encode_matrix(levels: U8, grid: Grid, tables: Tables, num_lanes: int) -> Coded:
+def _expected(widths: npt.NDArray[np.float32]) -> I32:
+    """What known cells of a width add to their row, in sixteenths."""
+    return (np.minimum(widths, np.float32(MAX_LEVELS)) * np.float32(16)).astype(np.int32)
+
+
+def encode_matrix(levels: U8, grid: Grid, tables: Tables, num_lanes: int, peaks: Peaks | None = None) -> Coded:
     """Model a matrix, [rows, columns], with contexts; the tables learn."""
     tables.fade()
     recorder = _Recorder(Adaptive(tables, grid.window, with_slots=False))
-    all_contexts = widths_of(levels, grid, num_lanes)
+    all_contexts = widths_of(levels, grid, num_lanes, peaks)
     for (begin, end), contexts in zip(row_blocks(grid.rows, num_lanes), all_contexts, strict=True):
         step = columns_per_step(end - begin, grid.columns, num_lanes)
         kept = np.clip(contexts - grid.first_context, 0, grid.num_contexts - 1).astype(np.uint16)
         symbols = kept * np.uint16(MAX_LEVELS) + levels[begin:end]
+        symbols[contexts == NUM_CONTEXTS] = grid.num_contexts * MAX_LEVELS
         recorder.add(symbols.T.ravel(), step * (end - begin))
     return recorder.finish()
 
@@ -198,29 +234,46 @@ def decode_sequence(grid: Grid, tables: Tables, decoder: LaneDecoder, num_lanes:
     return levels
 
 
-def decode_matrix(grid: Grid, tables: Tables, decoder: LaneDecoder, num_lanes: int) -> U8:
-    """Levels of a matrix, [rows, columns]. Raises `IntegrityError` when the words run out."""
+def decode_matrix(grid: Grid, tables: Tables, decoder: LaneDecoder, num_lanes: int, peaks: Peaks | None = None) -> U8:
+    """Levels of a matrix, [rows, columns]; 0 where they were known. Raises `IntegrityError` when the words run out."""
     tables.fade()
     follower = _Follower(decoder, Adaptive(tables, grid.window, with_slots=True))
     levels = np.empty((grid.rows, grid.columns), dtype=np.uint8)
     expectation = Expectation(grid.columns, grid.magnitude, grid.row_prior)
-    # by symbol, whatever its context: its distance from the centre, in sixteenths
+    # by symbol, whatever its context: its distance from the centre, in sixteenths; 0 of a known one
     distances = 16 * np.abs(np.arange(MAX_LEVELS, dtype=np.int32) + grid.low)
-    distances = np.tile(distances, grid.num_contexts)
+    distances = np.append(np.tile(distances, grid.num_contexts), np.int32(0))
     offsets_of = context_offsets(grid.first_context, grid.num_contexts, PROBABILITY_TOTAL)
+    known = np.uint32(grid.num_contexts * PROBABILITY_TOTAL)
     for begin, end in row_blocks(grid.rows, num_lanes):
         num_rows = end - begin
         step = columns_per_step(num_rows, grid.columns, num_lanes)
         factors = expectation.factors(step)
         sums = np.full(num_rows, expectation.row_start, dtype=np.int32)
         block = np.empty((grid.columns, num_rows), dtype=np.uint8)
-        for column, last in _spans(grid.columns, step):
+        rows, columns = (_NONE, _NONE) if peaks is None else peaks.block(begin, end, grid.columns)
+        places = np.searchsorted(columns, np.arange(0, grid.columns + step, step)).tolist()
+        expected = np.empty(rows.size, dtype=np.int32)
+        for index, (column, last) in enumerate(_spans(grid.columns, step)):
             widths = sums.astype(np.float32) * factors[column:last, None]
-            offsets = offsets_of.take(widths.view(np.uint32) >> _TOP_BITS).ravel()
-            symbols = follower.step(offsets).reshape(last - column, num_rows)
-            block[column:last] = symbols  # the cast drops the context
-            sums += distances.take(symbols).sum(axis=0, dtype=np.int32)
-        expectation.see(np.abs(block.T.astype(np.int32) + grid.low))
+            offsets = offsets_of.take(widths.view(np.uint32) >> _TOP_BITS)
+            begin_here, end_here = places[index], places[index + 1]
+            if begin_here < end_here:
+                here = slice(begin_here, end_here)
+                cells = (columns[here] - column, rows[here])
+                expected[here] = _expected(widths[cells])
+                offsets[cells] = known
+            symbols = follower.step(offsets.ravel())
+            block[column:last].reshape(-1)[:] = symbols  # the cast drops the context
+            magnitudes = distances.take(symbols)
+            if last - column > 1:
+                magnitudes = magnitudes.reshape(last - column, num_rows).sum(axis=0, dtype=np.int32)
+            sums += magnitudes
+            if begin_here < end_here:
+                sums[rows[begin_here:end_here]] += expected[begin_here:end_here]
+        magnitudes = np.abs(block.T.astype(np.int32) + grid.low)
+        magnitudes[rows, columns] = expected >> 4
+        expectation.see(magnitudes)
         levels[begin:end] = block.T
     follower.learn()
     return levels

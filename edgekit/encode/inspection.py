@@ -14,11 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.core.entropy import order0_bits_of_counts
-from edgekit.core.errors import DataError
+from edgekit.core.errors import DataError, IntegrityError
 from edgekit.encode.container import MAGIC
-from edgekit.encode.files import is_packed
+from edgekit.encode.files import EXTENSION, is_packed, naming
 from edgekit.encode.packing import find_tensors, pack
-from edgekit.encode.pieces import AnyPiece, Codebook, Copy, Extremes, FileKind, Header, Integers, Scaled
+from edgekit.encode.pieces import (
+    AnyPiece,
+    Codebook,
+    Copy,
+    Ends,
+    Extremes,
+    FileKind,
+    Header,
+    Integers,
+    Numbers,
+    Scaled,
+)
 from edgekit.encode.tables import MAX_LEVELS
 from edgekit.encode.tensors import Element, TensorBytes, arranged, elements
 from edgekit.encode.unpacking import MemorySink, PieceBytes, unpack
@@ -96,9 +107,12 @@ def inspect_file(path: Path) -> Inspection:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    if path.suffix == EXTENSION and not packed_already:
+        raise IntegrityError(f"{path}: no .ekz file: it begins with {content[:8].hex(' ')}", hint="get the file again")
     packed = content if packed_already else pack(content).content
     sink = MemorySink()
-    header, placed = unpack(io.BytesIO(packed), len(packed), sink)
+    with naming(path):
+        header, placed = unpack(io.BytesIO(packed), len(packed), sink)
     return _inspection(path.name, bytes(sink.content), header, placed, len(packed))
 
 
@@ -159,15 +173,22 @@ def _describe(piece: AnyPiece) -> str:
         return f"copy of {piece.offset}"
     if isinstance(piece, Scaled):
         return f"scaled from {piece.offset}"
-    if isinstance(piece, Extremes):
+    if isinstance(piece, (Extremes, Ends)):
         return f"extremes of {piece.weights}"
+    if isinstance(piece, Numbers):
+        return f"{'exponent' if piece.is_float else 'logarithm'} and raw bits"
     grid = piece.grid
     contexts = f", {grid.num_contexts} contexts" if grid.num_contexts else ""
     if isinstance(piece, Integers):
         if grid.num_levels == 1:
             return "constant"
-        return f"{'predicted ' if piece.has_taps else ''}integers, {grid.num_levels} levels{contexts}"
+        kind = "predicted " if piece.has_taps else "peaked " if piece.has_peaks else ""
+        return f"{kind}integers, {grid.num_levels} levels{contexts}"
     if isinstance(piece, Codebook):
         mask = " and mask" if piece.mask is not None else ""
-        return f"codebook of {piece.values.grid.columns}{mask}{contexts}"
+        return f"codebook of {_num_values(piece)}{mask}{contexts}"
     return f"{'exponent' if piece.is_float else 'logarithm'} and raw bits"
+
+
+def _num_values(piece: Codebook) -> int:
+    return piece.values.size if isinstance(piece.values, Numbers) else piece.values.grid.columns

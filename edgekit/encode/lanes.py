@@ -126,11 +126,32 @@ class LaneDecoder:
         state = self._states[: offsets.size]
         low = state & _MASK
         symbols = slots.take(low + offsets)
+        self._advance(state, low, freqs.take(symbols), starts.take(symbols))
+        return symbols
+
+    def peek(self, num_symbols: int) -> U32:
+        """The slot, below `PROBABILITY_TOTAL`, of the next symbol in each of the first lanes."""
+        return self._states[:num_symbols] & _MASK
+
+    def advance(self, low: U32, freqs: U32, starts: U32) -> None:
+        """Go past the symbols that were found at the slots.
+
+        Args:
+            low: From `peek`.
+            freqs: Frequency of every symbol.
+            starts: Sum of the frequencies before it.
+
+        Raises:
+            IntegrityError: The words ran out.
+        """
+        self._advance(self._states[: low.size], low, freqs, starts)
+
+    def _advance(self, state: U32, low: U32, freqs: U32, starts: U32) -> None:
         state >>= _SHIFT
-        state *= freqs.take(symbols)
+        state *= freqs
         state += low
-        state -= starts.take(symbols)
-        empty = np.flatnonzero(state < _LOW)
+        state -= starts
+        empty = (state < _LOW).nonzero()[0]
         count = empty.size
         if count:
             words = self._words[self._position : self._position + count]
@@ -138,4 +159,3 @@ class LaneDecoder:
                 raise IntegrityError("the coded words end before the last symbol", hint="get the file again")
             state[empty] = (state[empty] << _WORD_BITS) | words
             self._position += count
-        return symbols

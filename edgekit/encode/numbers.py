@@ -66,8 +66,14 @@ def read_bits(reader: BitReader, widths: I64) -> U64:
     values = np.zeros(widths.size, dtype=np.uint64)
     total = int(widths.sum())
     bits = np.unpackbits(np.frombuffer(reader.take(-(-total // 8)), dtype=np.uint8), count=total)
+    most = int(widths.max(initial=0))
+    if total == most * widths.size:  # all alike: every plane has a bit of each
+        for plane in bits.reshape(most, widths.size):
+            values <<= np.uint64(1)
+            values |= plane
+        return values
     begin = 0
-    for bit in range(int(widths.max(initial=0)) - 1, -1, -1):
+    for bit in range(most - 1, -1, -1):
         chosen = np.flatnonzero(widths > bit)
         plane = bits[begin : begin + chosen.size].astype(np.uint64)
         values[chosen] |= plane << np.uint64(bit)

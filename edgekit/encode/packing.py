@@ -11,13 +11,18 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import msgspec
+import numpy as np
 
 from edgekit.core.errors import UsageError
 from edgekit.encode import onnx_tensors, tflite_tensors
+from edgekit.encode.chain import Families
 from edgekit.encode.container import MAGIC, write_front
-from edgekit.encode.describing import Array, Description, describe
-from edgekit.encode.grids import Coded, encode_matrix, encode_sequence
+from edgekit.encode.describing import describe
+from edgekit.encode.grids import Coded, Peaks, encode_matrix, encode_sequence
 from edgekit.encode.lanes import MAX_LANES, LaneEncoder
+from edgekit.encode.lines import encode_even, encode_line
+from edgekit.encode.numbers import write_bits
+from edgekit.encode.parts import Array, Description, EvenArray, LineArray
 from edgekit.encode.pieces import (
     MAX_ELEMENTS,
     MAX_RESIDUE_BYTES,
@@ -30,16 +35,15 @@ from edgekit.encode.pieces import (
 )
 from edgekit.encode.prediction import Vectors
 from edgekit.encode.residue import compress
-from edgekit.encode.restoring import Families
 from edgekit.encode.tensors import TensorBytes, arranged, pieces_of
 
 Report: TypeAlias = Callable[[int], None]
 
 _SECTION_BYTES = 1 << 16
 _CHAIN_SYMBOLS = 1 << 24
-_BYTES_PER_LANE = 8192
-_LARGE_BYTES = 1 << 20
-"""From here on lanes cost too little to be spared: four times as many, which decode faster."""
+_ELEMENTS_PER_LANE = 8192
+_LARGE = 1 << 20
+"""Elements from which on lanes cost too little to be spared: four times as many, which decode faster."""
 
 _FEWEST_LANES = 16
 _PIECE_BITS = 64
@@ -53,11 +57,13 @@ class Packed(msgspec.Struct, frozen=True):
         content: The `.ekz` file.
         kind: What the original was taken for.
         num_tensors: Tensors found in it; 0 means that only general compression was at work.
+        num_coded: Pieces of them that were coded as such, not with the rest.
     """
 
     content: bytes
     kind: FileKind
     num_tensors: int
+    num_coded: int
 
 
 class _Chosen(msgspec.Struct, frozen=True):
@@ -87,14 +93,13 @@ def pack(content: bytes, *, progress: Report | None = None) -> Packed:
         raise UsageError("this is an .ekz file already", hint="edgekit inspect tells what is in it")
     kind, found = find_tensors(content)
     tensors = arranged(found, len(content))
-    num_bytes = sum(tensor.length for tensor in tensors)
-    wanted = num_bytes // _BYTES_PER_LANE * (4 if num_bytes >= _LARGE_BYTES else 1)
-    num_lanes = min(MAX_LANES, max(_FEWEST_LANES, 1 << wanted.bit_length()))
+    num_lanes = _num_lanes(sum(tensor.num_elements for tensor in tensors))
     chains: list[_Chain] = []
     vectors = Vectors(content, tensors)
     earlier: dict[bytes, int] = {}
     for tensor in tensors:
-        for offset, length, shape in pieces_of(tensor, MAX_ELEMENTS):
+        for cut in pieces_of(tensor, MAX_ELEMENTS):
+            offset, length = cut.offset, cut.length
             if not chains or chains[-1].num_symbols > _CHAIN_SYMBOLS:
                 chains.append(_Chain(num_lanes))
             chunk = content[offset : offset + length]
@@ -102,15 +107,21 @@ def pack(content: bytes, *, progress: Report | None = None) -> Packed:
             if digest in earlier:
                 chains[-1].add(_Chosen(offset, Copy(0, length, earlier[digest])))
             else:
-                tried = describe(chunk, tensor.element, shape, num_lanes)
+                tried = describe(chunk, tensor.element, cut, num_lanes)
                 if tensor.element == "f32":
-                    predicted = (vectors.describe(offset, length), vectors.describe_extremes(tensor))
+                    predicted = (vectors.describe(offset, length), vectors.describe_ends(tensor))
                     tried += [one for one in predicted if one is not None]
                 if chains[-1].choose(offset, tried, length):
                     earlier[digest] = offset
             if progress is not None:
                 progress(length)
-    return Packed(content=_assemble(content, kind, chains), kind=kind, num_tensors=len(tensors))
+    num_coded = sum(len(chain.chosen) for chain in chains)
+    return Packed(_assemble(content, kind, chains), kind, len(tensors), num_coded)
+
+
+def _num_lanes(num_elements: int) -> int:
+    wanted = num_elements // _ELEMENTS_PER_LANE * (4 if num_elements >= _LARGE else 1)
+    return min(MAX_LANES, max(_FEWEST_LANES, 1 << wanted.bit_length()))
 
 
 def find_tensors(content: bytes) -> tuple[FileKind, list[TensorBytes]]:
@@ -158,6 +169,15 @@ class _Chain:
         for part in description.parts:
             if isinstance(part, bytes):
                 raw.append(part)
+            elif isinstance(part, EvenArray):
+                if part.values.size:
+                    coded, low, widths = encode_even(part.values, part.counts, self.num_lanes)
+                    codes.append(coded)
+                    raw.append(write_bits(low.astype(np.uint64), widths))
+            elif isinstance(part, LineArray):
+                if part.line.num_levels > 1:
+                    curve = self._families.curve(part.key)
+                    codes.append(encode_line(part.levels, part.line, curve, self.num_lanes))
             elif part.grid.num_levels > 1:
                 codes.append(self._code_array(part))
         return _Chosen(offset, description.piece, tuple(codes), b"".join(raw))
@@ -165,7 +185,8 @@ class _Chain:
     def _code_array(self, array: Array) -> Coded:
         tables = self._families.of(array.family, array.grid)
         if array.grid.num_contexts:
-            return encode_matrix(array.levels, array.grid, tables, self.num_lanes)
+            peaks = None if array.peaks is None else Peaks(array.peaks)
+            return encode_matrix(array.levels, array.grid, tables, self.num_lanes, peaks)
         return encode_sequence(array.levels.ravel(), array.grid, tables, self.num_lanes)
 
 

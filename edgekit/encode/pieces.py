@@ -1,6 +1,6 @@
 """What an `.ekz` file says about the bytes of the original: the header, and one description for every tensor.
 
-Everything is read from a file that may be hostile, so every number is checked before it is believed: `check_header`.
+It is read from a file that may be hostile, so every number is checked before it is believed: `plausibility`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from edgekit.core.errors import IntegrityError
 from edgekit.encode.grids import Grid
-from edgekit.encode.lanes import MAX_LANES
-from edgekit.encode.tables import CENTRE, MAX_LEVELS, NUM_CONTEXTS
+from edgekit.encode.lines import Line
 
 MAX_SIZE_BYTES = 1 << 31
 """Largest original: protocol buffers and flatbuffers end at 2 GiB anyway."""
@@ -31,8 +29,29 @@ SHA256_BYTES = 32
 
 FileKind: TypeAlias = Literal["tflite", "onnx", "unknown"]
 
-Family: TypeAlias = Literal["integers", "kernels", "indices", "masks", "logarithms", "exponents", "differences"]
+Family: TypeAlias = Literal[
+    "integers",
+    "kernels",
+    "peaked integers",
+    "peaked kernels",
+    "indices",
+    "masks",
+    "logarithms",
+    "exponents",
+    "differences",
+]
 """Arrays that share distributions."""
+
+MAX_LEADING = 3
+"""Most bits after the highest that count towards the level of an integer."""
+
+POLE_REACH = 128
+"""Units from a pole up to which an integer lies at it: a distance of -128 is level 0."""
+
+ENDS_NEAR = 2
+"""Units in the last place within which an end is taken for 127 scales."""
+
+END_WITHIN, END_ANYWHERE, NUM_END_LEVELS = 5, 6, 7
 
 
 class Piece(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -62,6 +81,8 @@ class Integers(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, 
         grid: How the levels are coded.
         is_transposed: Whether the matrix lies in the file column by column.
         has_taps: Whether every column is predicted from those before it.
+        has_peaks: Whether it is told in advance where each row has its first level that is an end of the grid: a row
+            that was scaled to its largest weight has one. Since version 2.
     """
 
     bits: int
@@ -69,6 +90,7 @@ class Integers(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, 
     grid: Grid
     is_transposed: bool = False
     has_taps: bool = False
+    has_peaks: bool = False
 
 
 class Wide(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3):
@@ -89,6 +111,47 @@ class Wide(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, tag=
     grid: Grid
 
 
+class Pole(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A magnitude that many integers lie at, or a few units beside: where biases are cut off, at 2**30.
+
+    Args:
+        magnitude: The magnitude.
+        unit: What the distances to it are multiples of.
+        places: How it is coded which integers lie there (level 1).
+        distances: How their distances are coded.
+    """
+
+    magnitude: int
+    unit: int
+    places: Line
+    distances: Line
+
+
+class Numbers(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, tag=7):
+    """Numbers of many values, since version 2: the logarithm of their magnitude is coded, the rest are raw bits.
+
+    Args:
+        item_bytes: Bytes of an element.
+        is_float: Sign, exponent, mantissa; otherwise two's complement.
+        is_signed: Whether a raw bit for each says that it is negative; otherwise none is.
+        shift: Mantissa bits that are stored as they are (float); leading bits that are coded after the first (integer).
+        line: How the levels are coded; of those that are not at the pole, where there is one.
+        pole: Where many of them lie; only integers.
+    """
+
+    item_bytes: int
+    is_float: bool
+    is_signed: bool
+    shift: int
+    line: Line
+    pole: Pole | None = None
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return self.line.size if self.pole is None else self.pole.places.size
+
+
 class Codebook(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4):
     """Floats of few distinct values.
 
@@ -102,7 +165,7 @@ class Codebook(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, 
     """
 
     item_bytes: int
-    values: Wide
+    values: Wide | Numbers
     grid: Grid
     is_transposed: bool = False
     mask: Grid | None = None
@@ -152,7 +215,33 @@ class Extremes(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, 
     others: Wide | None
 
 
-AnyPiece: TypeAlias = "Copy | Integers | Codebook | Wide | Scaled | Extremes"
+class Ends(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, tag=8):
+    """Minima or maxima of the channels of int8 weights, as float32, beside their scales. Since version 2.
+
+    Where the extreme integer of a channel is 127 (or -127), its range made the scale: the end is 127 scales, up to a
+    few units in the last place. Elsewhere it lies within half a scale of the extreme integer's product, evenly.
+    Level 0 to 4 are units in the last place from 127 scales, beginning at -2; 5 is within half a scale; 6 anything.
+
+    Args:
+        offset: Where the scales lie in the original, as many as ends.
+        is_minimum: Which end.
+        weights: Where the weights lie in the original.
+        weights_bytes: Their bytes.
+        is_inner: Whether the channels are the last axis of the weights; otherwise the first.
+        full: How the levels of channels are coded whose extreme integer is 127 or -127.
+        rest: How those of the others are coded.
+    """
+
+    offset: int
+    is_minimum: bool
+    weights: int
+    weights_bytes: int
+    is_inner: bool
+    full: Line | None
+    rest: Line | None
+
+
+AnyPiece: TypeAlias = Copy | Integers | Codebook | Wide | Scaled | Extremes | Numbers | Ends
 
 
 class Section(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -189,114 +278,3 @@ class Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     sha256: bytes
     sections: tuple[Section, ...]
     pieces: tuple[AnyPiece, ...]
-
-
-def check_header(header: Header) -> None:
-    """Check that the numbers fit each other and stay within their caps.
-
-    Raises:
-        IntegrityError: They do not.
-    """
-    _require(0 <= header.size_bytes <= MAX_SIZE_BYTES, f"size {header.size_bytes}, at most {MAX_SIZE_BYTES}")
-    _require(len(header.sha256) == SHA256_BYTES, f"SHA-256 of {len(header.sha256)} bytes")
-    position = 0
-    for index, piece in enumerate(header.pieces):
-        place = f"piece {index}"
-        _require(piece.gap >= 0 and piece.length >= 1, f"{place}: gap {piece.gap}, length {piece.length}")
-        position += piece.gap
-        _check_piece(piece, position, place)
-        position += piece.length
-    _require(position <= header.size_bytes, f"pieces of {position} bytes in a file of {header.size_bytes}")
-    _check_sections(header, header.size_bytes - sum(piece.length for piece in header.pieces))
-
-
-def _check_sections(header: Header, residue_bytes: int) -> None:
-    num_pieces = 0
-    for index, section in enumerate(header.sections):
-        place = f"section {index}"
-        small = min(section.length, section.crc, section.num_pieces, section.num_words, section.num_lanes)
-        _require(small >= 0 and section.crc < 1 << 32, f"{place}: negative number")
-        num_pieces += section.num_pieces
-        if section.num_pieces:
-            _require(section.num_lanes <= MAX_LANES, f"{place}: {section.num_lanes} lanes, at most {MAX_LANES}")
-            coded = 4 * section.num_lanes + 2 * section.num_words
-            _require(coded <= section.length, f"{place}: {coded} coded bytes in {section.length}")
-        else:
-            _require(section.num_words <= MAX_RESIDUE_BYTES, f"{place}: residue of {section.num_words} bytes")
-            residue_bytes -= section.num_words
-    _require(num_pieces == len(header.pieces), f"{num_pieces} pieces in sections, {len(header.pieces)} described")
-    _require(residue_bytes == 0, f"residue differs from what the pieces leave by {residue_bytes} bytes")
-
-
-def _check_piece(piece: AnyPiece, position: int, place: str) -> None:
-    if isinstance(piece, (Copy, Scaled, Extremes)):
-        _require(piece.offset >= 0 and piece.offset + piece.length <= position, f"{place}: refers to {piece.offset}")
-    if isinstance(piece, Copy):
-        _require(piece.length <= 8 * MAX_ELEMENTS, f"{place}: copies {piece.length} bytes")
-        return
-    _check_grid(piece.grid, place)
-    matrix = piece.mask if isinstance(piece, Codebook) and piece.mask is not None else piece.grid
-    _check_grid(matrix, place)
-    count = matrix.rows * matrix.columns
-    if isinstance(piece, Integers):
-        _require(piece.bits in {4, 8, 16, 32, 64}, f"{place}: integers of {piece.bits} bits")
-        _require(count * piece.bits == piece.length * 8, f"{place}: {count} integers in {piece.length} bytes")
-        _require(-(1 << 62) <= piece.base < 1 << 62, f"{place}: base {piece.base}")
-        taps_fit = piece.bits == 8 and piece.grid.columns <= MAX_TAPS
-        _require(taps_fit or not piece.has_taps, f"{place}: predicts {piece.grid.columns} columns")
-        return
-    item_bytes = 4 if isinstance(piece, (Scaled, Extremes)) else piece.item_bytes
-    _require(item_bytes in {2, 4, 8}, f"{place}: elements of {item_bytes} bytes")
-    _require(count * item_bytes == piece.length, f"{place}: {count} elements in {piece.length} bytes")
-    if isinstance(piece, Wide):
-        _check_wide(piece, place)
-    elif isinstance(piece, Codebook):
-        values = piece.values
-        num_values = values.grid.rows * values.grid.columns
-        fits = piece.grid.num_levels <= num_values <= MAX_LEVELS and not values.is_float
-        _require(fits and item_bytes < 8, f"{place}: codebook of another size")
-        _require(0 <= piece.zero < num_values, f"{place}: zero at {piece.zero} of {num_values}")
-        _require(piece.mask is None or piece.mask.num_levels <= 2, f"{place}: mask of more than two levels")
-        _check_grid(values.grid, place)
-        _check_wide(values, place)
-    else:
-        _require(0 <= piece.ratio < 1 << 32, f"{place}: ratio {piece.ratio}")
-        _require(abs(piece.base) < 1 << 31, f"{place}: base {piece.base}")
-        _require(not piece.grid.num_contexts, f"{place}: contexts in a sequence")
-    if isinstance(piece, Extremes):
-        _check_extremes(piece, position, count, place)
-
-
-def _check_extremes(piece: Extremes, position: int, count: int, place: str) -> None:
-    fits = 1 <= piece.weights_bytes <= MAX_ELEMENTS and piece.weights_bytes % count == 0
-    _require(fits, f"{place}: {count} channels in {piece.weights_bytes} weights")
-    _require(0 <= piece.weights <= position - piece.weights_bytes, f"{place}: weights at {piece.weights}")
-    if piece.others is not None:
-        _check_grid(piece.others.grid, place)
-        _check_wide(piece.others, place)
-        _require(not piece.others.is_float, f"{place}: differences are integers")
-
-
-def _check_wide(piece: Wide, place: str) -> None:
-    most = 8 * piece.item_bytes - 2 if piece.is_float else 3
-    _require(0 <= piece.shift <= most, f"{place}: shift {piece.shift}")
-    _require(0 <= piece.base < 1 << 62, f"{place}: base {piece.base}")
-    _require(not piece.grid.num_contexts, f"{place}: contexts in a sequence")
-
-
-def _check_grid(grid: Grid, place: str) -> None:
-    _require(grid.rows >= 1 and 1 <= grid.columns <= MAX_ELEMENTS, f"{place}: {grid.rows} x {grid.columns}")
-    _require(grid.rows * grid.columns <= MAX_ELEMENTS, f"{place}: {grid.rows} x {grid.columns} elements")
-    _require(grid.columns <= MAX_COLUMNS or not grid.num_contexts, f"{place}: {grid.columns} columns")
-    _require(1 <= grid.num_levels <= MAX_LEVELS, f"{place}: {grid.num_levels} levels")
-    _require(-CENTRE <= grid.low <= CENTRE - grid.num_levels + 1, f"{place}: levels from {grid.low}")
-    last = grid.first_context + grid.num_contexts
-    _require(grid.first_context >= 0 <= grid.num_contexts and last <= NUM_CONTEXTS, f"{place}: contexts to {last}")
-    _require(grid.num_contexts > 0 or grid.first_context == 0, f"{place}: a context in a sequence")
-    _require(1 <= grid.magnitude <= 16 * CENTRE, f"{place}: magnitude {grid.magnitude}")
-    _require(1 <= grid.row_prior <= 255, f"{place}: row prior {grid.row_prior}")
-
-
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise IntegrityError(f"the header makes no sense: {what}", hint="get the file again")

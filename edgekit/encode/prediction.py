@@ -12,20 +12,21 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.encode.describing import Array, Description, describe_wide, sequence_grid
-from edgekit.encode.numbers import I64
-from edgekit.encode.pieces import MAX_ELEMENTS, Extremes, Scaled, Wide
-from edgekit.encode.restoring import near_integers, scale
+from edgekit.encode.chain import ENDS
+from edgekit.encode.describing import sequence_grid
+from edgekit.encode.describing_numbers import line_of
+from edgekit.encode.lines import Line
+from edgekit.encode.numbers import I64, write_bits
+from edgekit.encode.parts import Array, Description, EvenArray, LineArray, Part
+from edgekit.encode.pieces import END_ANYWHERE, END_WITHIN, ENDS_NEAR, MAX_ELEMENTS, Ends, Scaled
+from edgekit.encode.restoring import EndPlaces, scale
 from edgekit.encode.tables import MAX_LEVELS
 from edgekit.encode.tensors import TensorBytes
 
 _MOST_CANDIDATES = 256
 _MOST_ELEMENTS = 1 << 16
 _CLOSE = 1e-6
-_NEAR = 2
-_RATIOS = {"maximum": 0x42FE0000, "minimum": 0xC2FE0000}
-"""127.0 and -127.0."""
-
+_EVERYTHING = (1 << 32) - 1
 _NEAR_RATIOS = range(-3, 4)
 
 
@@ -63,10 +64,10 @@ class Vectors:
             seen.append(offset)  # what follows from another need not be looked at again: the other does
         return found
 
-    def describe_extremes(self, vector: TensorBytes) -> Description | None:
+    def describe_ends(self, vector: TensorBytes) -> Description | None:
         """How minima or maxima follow from scales and weights that lie before them; None when they do not."""
         weights, scales = self._weights.get(vector.name), self._scales.get(vector.name)
-        if vector.role not in _RATIOS or weights is None or scales is None or len(weights.shape) < 2:
+        if vector.role not in {"minimum", "maximum"} or weights is None or scales is None or len(weights.shape) < 2:
             return None
         (count,) = vector.shape
         before = max(weights.offset + weights.length, scales.offset + scales.length) <= vector.offset
@@ -74,33 +75,35 @@ class Vectors:
             return None
         if weights.shape[0] != count and weights.shape[-1] != count:
             return None
-        return self._extremes(vector, weights, scales)
+        return self._ends(vector, weights, scales)
 
-    def _extremes(self, vector: TensorBytes, weights: TensorBytes, scales: TensorBytes) -> Description | None:
-        ratio = _RATIOS[vector.role]
-        patterns = self._read(vector.offset, vector.length).view(np.int32).astype(np.int64)
-        factors = self._read(scales.offset, scales.length)
-        difference = patterns - scale(factors, ratio)
-        is_near = np.abs(difference) <= _NEAR
-        if not is_near.any():
-            return None
-        low = int(difference[is_near].min())
-        escape = int(difference[is_near].max()) - low + 1
-        levels = np.where(is_near, difference - low, escape).astype(np.uint8)
-        grid = sequence_grid(levels, 0)
+    def _ends(self, vector: TensorBytes, weights: TensorBytes, scales: TensorBytes) -> Description | None:
         is_inner = weights.shape[0] != vector.shape[0]
+        is_minimum = vector.role == "minimum"
         place = (weights.offset, weights.length, is_inner)
-        piece = Extremes(0, vector.length, scales.offset, ratio, low, grid, *place, None)
-        array = Array("differences", grid, levels[None])
-        if is_near.all():
-            return Description(piece, (array,))
+        piece = Ends(0, vector.length, scales.offset, is_minimum, *place, None, None)
         content = self._content[weights.offset : weights.offset + weights.length]
-        others = (patterns - near_integers(factors, content, piece))[~is_near]
-        described = describe_wide(others, 8 * others.size, 64)
-        if not described or not isinstance(described[0].piece, Wide):
+        places = EndPlaces(self._read(scales.offset, scales.length), content, piece)
+        patterns = self._read(vector.offset, vector.length).view(np.uint32).astype(np.int64)
+        difference = patterns - (places.full & _EVERYTHING)
+        inside = patterns - (places.low | places.sign)
+        levels = np.where((inside >= 0) & (inside < places.count), END_WITHIN, END_ANYWHERE)
+        levels = np.where(np.abs(difference) <= ENDS_NEAR, difference + ENDS_NEAR, levels)
+        if np.count_nonzero(levels == END_ANYWHERE) * 2 > levels.size:
             return None
-        piece = msgspec.structs.replace(piece, others=described[0].piece)
-        return Description(piece, (array, *described[0].parts))
+        parts: list[Part] = []
+        lines: list[Line | None] = []
+        for is_full in (True, False):
+            chosen = levels[places.is_full == is_full]
+            lines.append(line_of(chosen) if chosen.size else None)
+            if chosen.size:
+                line = line_of(chosen)
+                parts.append(LineArray((ENDS, int(is_full), 0), line, (chosen - line.first).astype(np.uint8)))
+        within, anywhere = levels == END_WITHIN, levels == END_ANYWHERE
+        parts.append(EvenArray(inside[within], places.count[within]))
+        rest = patterns[anywhere]
+        parts.append(write_bits(rest.astype(np.uint64), np.full(rest.size, 32, dtype=np.int64)))
+        return Description(msgspec.structs.replace(piece, full=lines[0], rest=lines[1]), tuple(parts))
 
     def _read(self, offset: int, length: int) -> npt.NDArray[Any]:
         return np.frombuffer(self._content[offset : offset + length], dtype="<f4")

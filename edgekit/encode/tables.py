@@ -120,34 +120,39 @@ class Adaptive:
         tables: The family's tables; they learn.
         window: What the array uses of them.
         with_slots: Whether a decoder needs it.
+
+    One context more than the array has is for symbols that are known before: its one level takes no space.
     """
 
     def __init__(self, tables: Tables, window: Window, *, with_slots: bool) -> None:
         self._weights = tables.window(window)
         self._shape = (window.num_contexts, window.num_levels)
         self._with_slots = with_slots
+        known = window.num_contexts * MAX_LEVELS
+        self._known_slots: U16 = np.full(PROBABILITY_TOTAL, known, dtype=np.uint16)
         contexts = np.arange(window.num_contexts, dtype=np.uint16)[:, None] * np.uint16(MAX_LEVELS)
         self._symbols: U16 = (contexts + np.arange(window.num_levels, dtype=np.uint16)).ravel()
-        self.freqs: U32 = np.zeros(window.num_contexts * MAX_LEVELS, dtype=np.uint32)
-        self.starts: U32 = np.zeros(window.num_contexts * MAX_LEVELS, dtype=np.uint32)
+        self.freqs: U32 = np.zeros(known + MAX_LEVELS, dtype=np.uint32)
+        self.freqs[known] = PROBABILITY_TOTAL
+        self.starts: U32 = np.zeros(known + MAX_LEVELS, dtype=np.uint32)
         self.slots: U16 = np.empty(0, dtype=np.uint16)
         self._refresh()
 
     def learn(self, symbols: U16) -> None:
         """Count symbols and adapt."""
         contexts, levels = self._shape
-        counts = np.bincount(symbols, minlength=contexts * MAX_LEVELS).reshape(contexts, MAX_LEVELS)
-        self._weights += counts[:, :levels] * INCREMENT
+        counts = np.bincount(symbols, minlength=(contexts + 1) * MAX_LEVELS).reshape(-1, MAX_LEVELS)
+        self._weights += counts[:contexts, :levels] * INCREMENT
         self._refresh()
 
     def _refresh(self) -> None:
         contexts, levels = self._shape
         freqs = frequencies(self._weights)
         starts = np.cumsum(freqs, axis=1) - freqs
-        self.freqs.reshape(contexts, MAX_LEVELS)[:, :levels] = freqs
-        self.starts.reshape(contexts, MAX_LEVELS)[:, :levels] = starts
+        self.freqs.reshape(-1, MAX_LEVELS)[:contexts, :levels] = freqs
+        self.starts.reshape(-1, MAX_LEVELS)[:contexts, :levels] = starts
         if self._with_slots:
-            self.slots = np.repeat(self._symbols, freqs.ravel())
+            self.slots = np.concatenate([np.repeat(self._symbols, freqs.ravel()), self._known_slots])
 
 
 def frequencies(weights: I64) -> I64:

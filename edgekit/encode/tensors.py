@@ -27,6 +27,8 @@ ELEMENT_BITS: dict[Element, int] = {
 MIN_BYTES = 32
 """Shorter ones stay in the residue: a description would cost more than it saves."""
 
+_LARGEST_KERNEL = 64
+
 
 class TensorBytes(msgspec.Struct, frozen=True):
     """Constant numbers in a file.
@@ -85,27 +87,54 @@ def matrix_shape(tensor: TensorBytes) -> tuple[int, int]:
     return first, count // first
 
 
-def pieces_of(tensor: TensorBytes, most: int) -> list[tuple[int, int, tuple[int, int]]]:
-    """Cut a tensor into matrices of at most `most` elements: (offset, length, (outer, inner)) each."""
+class Cut(msgspec.Struct, frozen=True):
+    """Consecutive elements of a tensor, as a matrix in the file's order.
+
+    Args:
+        offset: First byte in the file.
+        length: Bytes.
+        outer: Rows.
+        inner: Columns.
+        kernel: Elements of a kernel, which follow each other within a row; 1 where there are no kernels.
+    """
+
+    offset: int
+    length: int
+    outer: int
+    inner: int
+    kernel: int = 1
+
+
+def pieces_of(tensor: TensorBytes, most: int) -> list[Cut]:
+    """Cut a tensor into matrices of at most `most` elements."""
     outer, inner = matrix_shape(tensor)
     bits = ELEMENT_BITS[tensor.element]
+    kernel = _kernel(tensor, inner)
     if inner > most:  # rows that are longer than a piece: as a sequence
-        outer, inner = 1, outer * inner
+        outer, inner, kernel = 1, outer * inner, 1
         starts = range(0, inner, most)
         shapes = [(1, min(most, inner - start)) for start in starts]
     else:
         height = max(1, most // inner)
         height -= height % 2 if height > 1 else 0  # whole bytes, where two elements share one
         shapes = [(min(height, outer - start), inner) for start in range(0, outer, height)]
-    cuts: list[tuple[int, int, tuple[int, int]]] = []
+    cuts: list[Cut] = []
     offset = tensor.offset
-    for shape in shapes:
-        if shape[0] * shape[1] * bits % 8:
-            return [(tensor.offset, tensor.length, (1, tensor.num_elements))]
-        length = shape[0] * shape[1] * bits // 8
-        cuts.append((offset, length, shape))
+    for rows, columns in shapes:
+        if rows * columns * bits % 8:
+            return [Cut(tensor.offset, tensor.length, 1, tensor.num_elements)]
+        length = rows * columns * bits // 8
+        cuts.append(Cut(offset, length, rows, columns, kernel))
         offset += length
     return cuts
+
+
+def _kernel(tensor: TensorBytes, inner: int) -> int:
+    """ONNX has kernels last, [out, in, height, width]."""
+    if len(tensor.shape) != 4:
+        return 1
+    kernel = tensor.shape[2] * tensor.shape[3]
+    return kernel if 1 < kernel <= _LARGEST_KERNEL and inner % kernel == 0 else 1
 
 
 def elements(content: bytes, element: Element) -> npt.NDArray[Any]:

@@ -14,11 +14,12 @@ import msgspec
 import numpy as np
 
 from edgekit.core.errors import IntegrityError
+from edgekit.encode.chain import Chain
 from edgekit.encode.container import read_front
 from edgekit.encode.numbers import BitReader
 from edgekit.encode.pieces import MAX_SIZE_BYTES, AnyPiece, Header, Section
 from edgekit.encode.residue import decompress
-from edgekit.encode.restoring import Chain, restore
+from edgekit.encode.restoring import restore
 
 _HINT = "get the file again"
 

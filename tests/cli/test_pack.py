@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from command_line import edgekit
-from model_bytes import onnx_bytes, tflite_bytes, typical_tensors
+from edgekit.encode.packing import pack
+from model_bytes import Quantized, onnx_bytes, tflite_bytes, typical_tensors
 
 
 @pytest.fixture
@@ -65,12 +67,23 @@ def test_unpack_leaves_nothing_when_the_file_is_damaged(model: Path, tmp_path: P
         (("inspect", "absent.ekz"), "no file at"),
         (("pack", "model.tflite", "--out", "model.tflite"), "overwrite itself"),
         (("unpack", "model.tflite"), "no .ekz file"),
+        (("pack", "packed.ekz"), "packed.ekz is an .ekz file already"),
+        (("inspect", "short.ekz"), "short.ekz: the file has 1000 bytes"),
+        (("unpack", "short.ekz"), "short.ekz: the file has 1000 bytes"),
+        (("inspect", "random.ekz"), "random.ekz: no .ekz file"),
+        (("unpack", "random.ekz"), "random.ekz: no .ekz file"),
+        (("inspect", "newer.ekz"), "newer.ekz: .ekz format version 9"),
     ],
 )
 def test_bad_input_is_exit_code_2(
     model: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.chdir(model.parent)
+    packed = pack(model.read_bytes()).content
+    Path("packed.ekz").write_bytes(packed)
+    Path("short.ekz").write_bytes(packed[:1000])
+    Path("random.ekz").write_bytes(np.random.default_rng(0).bytes(1000))
+    Path("newer.ekz").write_bytes(packed[:8] + b"\x09" + packed[9:])
     outcome = edgekit(*arguments)
     assert outcome.code == 2
     assert message in outcome.err
@@ -101,3 +114,29 @@ def test_inspect_prints_a_table_with_the_totals(model: Path) -> None:
     out = edgekit("inspect", model).out
     assert "order-0 limit" in out
     assert "scaled from" in out
+
+
+def test_an_empty_file_comes_back_empty(tmp_path: Path) -> None:
+    path = tmp_path / "empty.tflite"
+    path.write_bytes(b"")
+    assert edgekit("pack", path).code == 0
+    assert edgekit("unpack", tmp_path / "empty.ekz").code == 0
+    assert (tmp_path / "empty.bin").read_bytes() == b""
+
+
+def test_inspect_keeps_the_role_of_a_parameter_with_a_long_name(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    weights = np.random.default_rng(0).integers(-127, 127, (64, 9)).astype(np.int8)
+    scales = np.linspace(0.01, 0.02, 64, dtype=np.float32)
+    path.write_bytes(tflite_bytes({"name/" * 20 + "end": Quantized(weights, scales)}))
+    assert re.search(r"^scale of na\.\.\.[/a-z]*/end ", edgekit("inspect", path).out, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_pack_reaches_its_size_on_the_shared_weights_of_squeezenet(repository: Path, tmp_path: Path) -> None:
+    published = repository.parent / "shared" / "data" / "models" / "compressed_SqueezeNet.net"
+    if not published.is_file():
+        pytest.skip("no ../shared/data")
+    assert edgekit("import", "squeezenet-dc", published, "--out", tmp_path / "run").code == 0
+    packed = edgekit("pack", tmp_path / "run" / "float.onnx", "--json")
+    assert packed.document["ekz_bytes"] <= 545_000

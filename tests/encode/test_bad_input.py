@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,21 @@ from edgekit.core.errors import IntegrityError
 from edgekit.encode.container import read_front, write_front
 from edgekit.encode.grids import Grid
 from edgekit.encode.lanes import MAX_LANES
-from edgekit.encode.pieces import AnyPiece, Codebook, Copy, Extremes, Header, Integers, Scaled, Section, Wide
+from edgekit.encode.lines import MAX_LINE_LEVELS, Line
+from edgekit.encode.pieces import (
+    AnyPiece,
+    Codebook,
+    Copy,
+    Ends,
+    Extremes,
+    Header,
+    Integers,
+    Numbers,
+    Pole,
+    Scaled,
+    Section,
+    Wide,
+)
 from edgekit.encode.residue import compress
 from edgekit.encode.unpacking import MemorySink, unpack
 
@@ -27,13 +42,24 @@ def restored(packed: bytes, max_bytes: int = 1 << 31) -> bytes:
     return bytes(sink.content)
 
 
-@pytest.fixture(scope="module")
-def golden() -> bytes:
-    return (GOLDEN / "ekz_v1.ekz").read_bytes()
+@pytest.fixture(scope="module", params=[1, 2])
+def golden(request: pytest.FixtureRequest) -> bytes:
+    return (GOLDEN / f"ekz_v{request.param}.ekz").read_bytes()
 
 
-def test_version_1_is_read_for_ever(golden: bytes) -> None:
-    assert restored(golden) == (GOLDEN / "ekz_v1.tflite").read_bytes()
+@pytest.mark.parametrize("version", [1, 2])
+def test_every_version_is_read_for_ever(version: int) -> None:
+    packed = (GOLDEN / f"ekz_v{version}.ekz").read_bytes()
+    assert packed[8] == version
+    assert restored(packed) == (GOLDEN / f"ekz_v{version}.tflite").read_bytes()
+
+
+def test_golden_files_hold_every_kind_of_piece() -> None:
+    kinds: set[type] = set()
+    for version in (1, 2):
+        packed = (GOLDEN / f"ekz_v{version}.ekz").read_bytes()
+        kinds |= {type(piece) for piece in read_front(io.BytesIO(packed), len(packed)).pieces}
+    assert kinds == {Copy, Integers, Codebook, Wide, Scaled, Extremes, Numbers, Ends}
 
 
 @pytest.mark.slow
@@ -65,8 +91,8 @@ def test_unpack_says_which_section_is_damaged(golden: bytes) -> None:
 
 
 def test_unpack_says_so_when_the_format_is_newer(golden: bytes) -> None:
-    newer = golden[:8] + struct.pack("<H", 2) + golden[10:]
-    with pytest.raises(IntegrityError, match="version 2") as caught:
+    newer = golden[:8] + struct.pack("<H", 3) + golden[10:]
+    with pytest.raises(IntegrityError, match="version 3, this edgekit reads up to 2") as caught:
         restored(newer)
     assert caught.value.hint is not None
     assert "newer" in caught.value.hint
@@ -88,6 +114,17 @@ def test_unpack_refuses_a_header_of_2_gb_in_a_small_file() -> None:
         restored(front + bytes(1000))
 
 
+def test_unpack_refuses_random_bytes() -> None:
+    with pytest.raises(IntegrityError, match=r"no \.ekz file"):
+        restored(np.random.default_rng(1).bytes(5000))
+
+
+def test_unpack_refuses_random_bytes_behind_a_true_front(golden: bytes) -> None:
+    noise = np.random.default_rng(2).bytes(len(golden))
+    with pytest.raises(IntegrityError, match="header is damaged"):
+        restored(golden[:24] + noise[24:])
+
+
 def test_residue_never_unpacks_to_more_than_declared() -> None:
     packed = compress(bytes(1 << 20))
     content = ekz(Header("unknown", 10, bytes(32), (section(packed, 10),), ()), packed)
@@ -105,7 +142,16 @@ GRID = Grid(rows=4, columns=8, num_levels=16, low=-8, first_context=3, num_conte
 SEQUENCE = Grid(rows=1, columns=32, num_levels=16, low=-8)
 WIDE = Wide(0, 128, 4, False, 3, 0, SEQUENCE)
 BOOK = Wide(0, 64, 4, False, 3, 0, Grid(rows=1, columns=16, num_levels=16, low=0))
+LINE = Line(size=32, first=500, num_levels=16)
+FLAGS = Line(size=32, first=0, num_levels=2)
+NUMBERS = Numbers(0, 128, 4, True, True, 21, LINE)
+POLE = Pole(1 << 30, 64, FLAGS, Line(size=16, first=120, num_levels=9))
+PEAKED = msgspec.structs.replace(GRID, rows=8, columns=4)
 PIECES: list[AnyPiece] = [
+    NUMBERS,
+    Numbers(0, 128, 4, False, True, 2, msgspec.structs.replace(LINE, size=16), POLE),
+    Integers(0, 32, 8, -8, PEAKED, False, False, True),
+    Codebook(0, 128, 4, Numbers(0, 64, 4, False, False, 2, Line(16, 0, 200)), GRID),
     Integers(0, 32, 8, -8, GRID),
     Integers(0, 32, 8, -8, GRID, False, True),
     WIDE,
@@ -116,6 +162,8 @@ REFERRING: list[AnyPiece] = [
     Copy(0, 32, 0),
     Scaled(0, 128, 0, 0x3F800000, 0, SEQUENCE),
     Extremes(0, 128, 0, 0x42FE0000, 0, SEQUENCE, 0, 96, False, WIDE),
+    Ends(0, 128, 0, False, 0, 96, False, None, Line(32, 0, 7)),
+    Ends(0, 128, 0, True, 0, 96, True, Line(1, 0, 7), Line(31, 5, 1)),
 ]
 
 
@@ -128,7 +176,7 @@ REFERRING: list[AnyPiece] = [
 def test_unpack_of_any_words_gives_bytes_or_an_integrity_error(
     first: list[AnyPiece], later: list[AnyPiece], noise: bytes, num_lanes: int
 ) -> None:
-    padded = [PIECES[2], *first, *later]
+    padded = [WIDE, *first, *later]
     content = noise[: max(0, len(noise) - 64)].ljust(4 * num_lanes, b"\xff") + noise[-64:]
     num_words = (len(content) - 4 * num_lanes) // 3
     one = Section(len(content), zlib.crc32(content), len(padded), num_words, num_lanes)
@@ -163,7 +211,34 @@ def test_header_is_refused_when_a_grid_is_impossible(change: dict[str, int]) -> 
         restored(ekz(Header("unknown", 32, bytes(32), (Section(0, 0, 1, 0, 1),), (piece,))))
 
 
+LINE_CHANGES = [
+    {"size": 0},
+    {"size": 31},
+    {"size": 1 << 40},
+    {"first": -1},
+    {"first": MAX_LINE_LEVELS},
+    {"num_levels": 0},
+    {"num_levels": 257},
+]
+
+
+@pytest.mark.parametrize("change", LINE_CHANGES, ids=str)
+def test_header_is_refused_when_a_line_is_impossible(change: dict[str, int]) -> None:
+    piece = msgspec.structs.replace(NUMBERS, line=msgspec.structs.replace(LINE, **change))
+    with pytest.raises(IntegrityError, match="makes no sense"):
+        restored(ekz(Header("unknown", 128, bytes(32), (Section(0, 0, 1, 0, 1),), (piece,))))
+
+
 PIECE_CHANGES: list[AnyPiece] = [
+    msgspec.structs.replace(NUMBERS, item_bytes=3),
+    msgspec.structs.replace(NUMBERS, shift=31),
+    msgspec.structs.replace(NUMBERS, is_float=False),
+    msgspec.structs.replace(NUMBERS, pole=POLE),
+    Numbers(0, 128, 4, False, True, 2, LINE, msgspec.structs.replace(POLE, unit=0)),
+    Numbers(0, 128, 4, False, True, 2, LINE, msgspec.structs.replace(POLE, places=LINE)),
+    Integers(0, 32, 8, -8, PEAKED, False, True, True),
+    Integers(0, 32, 8, -8, msgspec.structs.replace(PEAKED, first_context=0, num_contexts=0), False, False, True),
+    Ends(0, 32, 0, False, 0, 8, False, None, Line(8, 0, 7)),
     Copy(0, 32, 1),
     Integers(0, 31, 8, -8, GRID),
     Integers(-1, 32, 8, -8, GRID),
@@ -186,13 +261,13 @@ def test_header_is_refused_when_a_piece_is_impossible(piece: AnyPiece) -> None:
 def test_header_is_refused_with_too_many_lanes() -> None:
     one = Section(4 * MAX_LANES + 4, 0, 1, 0, MAX_LANES + 1)
     with pytest.raises(IntegrityError, match="lanes"):
-        restored(ekz(Header("unknown", 32, bytes(32), (one,), (PIECES[0],))))
+        restored(ekz(Header("unknown", 32, bytes(32), (one,), (Integers(0, 32, 8, -8, GRID),))))
 
 
 @settings(max_examples=50)
 @given(st.binary(max_size=200))
 def test_read_front_of_any_bytes_is_an_integrity_error(content: bytes) -> None:
-    for front in (content, b"\x89EKZ\r\n\x1a\n\x01\0\0\0" + content):
+    for front in (content, b"\x89EKZ\r\n\x1a\n\x01\0\0\0" + content, b"\x89EKZ\r\n\x1a\n\x02\0\0\0" + content):
         with pytest.raises(IntegrityError):
             read_front(io.BytesIO(front), len(front))
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.core.errors import IntegrityError
-from edgekit.encode.grids import Grid, decode_matrix, decode_sequence, encode_matrix, encode_sequence
+from edgekit.encode.grids import Grid, Peaks, decode_matrix, decode_sequence, encode_matrix, encode_sequence
 from edgekit.encode.lanes import PROBABILITY_TOTAL, LaneDecoder, LaneEncoder
 from edgekit.encode.numbers import (
     BitReader,
@@ -39,6 +39,33 @@ def test_matrix_round_trips_and_leaves_the_lanes_at_rest(seed: int, rows: int, c
     assert (decode_matrix(grid, Tables(is_flat=False), decoder, lanes) == levels).all()
     assert decoder.num_words_left == 0
     assert decoder.is_at_rest
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 70), st.integers(2, 70), st.sampled_from([1, 16, 128]))
+def test_matrix_round_trips_without_the_cells_that_are_known(seed: int, rows: int, columns: int, lanes: int) -> None:
+    generator = np.random.default_rng(seed)
+    levels = np.clip(np.rint(generator.normal(100, 30, (rows, columns))), 0, 200).astype(np.uint8)
+    places = generator.integers(0, columns + 1, rows)
+    with_peak = np.flatnonzero(places < columns)
+    levels[with_peak, places[with_peak]] = 0
+    grid = Grid(rows, columns, 201, -100, 0, NUM_CONTEXTS, 16 * 24)
+    coded = encode_matrix(levels, grid, Tables(is_flat=False), lanes, Peaks(places))
+    encoder = LaneEncoder(lanes)
+    words = encoder.encode_steps(coded.freqs, coded.starts, coded.step_sizes)
+    decoder = LaneDecoder(encoder.states())
+    decoder.feed(words)
+    assert (decode_matrix(grid, Tables(is_flat=False), decoder, lanes, Peaks(places)) == levels).all()
+    assert decoder.num_words_left == 0
+    assert decoder.is_at_rest
+
+
+def test_known_cells_take_no_space() -> None:
+    levels = np.full((64, 8), 100, dtype=np.uint8)
+    grid = Grid(64, 8, 201, -100, 0, 1, 16)
+    plain = encode_matrix(levels, grid, Tables(is_flat=False), 16)
+    peaked = encode_matrix(levels, grid, Tables(is_flat=False), 16, Peaks(np.zeros(64, dtype=np.int64)))
+    assert np.count_nonzero(peaked.freqs == PROBABILITY_TOTAL) >= 64
+    assert peaked.bits < plain.bits
 
 
 @given(st.binary(min_size=1, max_size=3000), st.sampled_from([1, 16, 512]))
