@@ -28,6 +28,9 @@ _FEWEST_PER_CODE = 4
 _MASK_SHARE = 1.25
 """Zeros are worth a mask of their own when at least a fifth of the elements are zeros."""
 
+_FEW_SHARE = 0.75
+"""Share of the values in their range that integers may use to be described by a codebook."""
+
 _FEWEST_ROWS_FOR_TAPS = 32
 _PEAKED_SHARE = 0.8
 _MOST_ENDS = 1.5
@@ -54,10 +57,11 @@ def describe(content: bytes, element: Element, cut: Cut, num_lanes: int) -> list
     if not is_float:
         values = elements(content, element).astype(np.int64)
         low, high = int(values.min()), int(values.max())
+        few = _describe_few_integers(values, shapes, bits, num_lanes)
         if high - low < MAX_LEVELS:
             described = [_describe_integers(values.reshape(shape), bits, len(content), num_lanes) for shape in shapes]
-            return [one for some in described for one in some]
-        return describe_integers(values, bits // 8)
+            return [*few, *(one for some in described for one in some)]
+        return [*few, *describe_integers(values, bits // 8)]
     patterns = np.frombuffer(content, dtype=f"<u{bits // 8}").astype(np.uint64)
     if bits < 64:
         keys, indices = np.unique(float_keys(patterns, bits), return_inverse=True)
@@ -123,14 +127,40 @@ def _with_taps(matrix: I64, centre: int, is_transposed: bool, length: int, num_l
     return Description(piece, (taps_to_bytes(taps), Array(integer_family(grid), grid, levels)))
 
 
+def _describe_few_integers(
+    values: I64, shapes: Sequence[tuple[int, int]], bits: int, num_lanes: int
+) -> list[Description]:
+    """Integers that leave out most of the values in their range: weights that were shared."""
+    if bits not in {8, 16, 32}:
+        return []
+    keys, indices = np.unique(values, return_inverse=True)
+    is_sparse = keys.size < _FEW_SHARE * (int(keys[-1]) - int(keys[0]) + 1)
+    if not is_sparse or keys.size > MAX_LEVELS or keys.size * _FEWEST_PER_CODE > values.size:
+        return []
+    matrices = [indices.reshape(shape).astype(np.uint8) for shape in shapes]
+    zero = min(int(np.searchsorted(keys, 0)), keys.size - 1)
+    described = _with_codebook(keys, matrices, (bits, zero), num_lanes)
+    return [_as_integers(one) for one in described]
+
+
+def _as_integers(described: Description) -> Description:
+    return msgspec.structs.replace(described, piece=msgspec.structs.replace(described.piece, is_integer=True))
+
+
 def _describe_codebook(keys: U64, shaped: Sequence[U8], bits: int, num_lanes: int) -> list[Description]:
-    value_list = describe_integers(np.diff(keys.view(np.int64), prepend=np.int64(0)), bits // 8)
+    zero = min(int(np.searchsorted(keys, np.uint64(1 << (bits - 1)))), keys.size - 1)
+    return _with_codebook(keys.view(np.int64), shaped, (bits, zero), num_lanes)
+
+
+def _with_codebook(keys: I64, shaped: Sequence[U8], form: tuple[int, int], num_lanes: int) -> list[Description]:
+    """Rising values and indices into them; `form` is the bits of a value and the index of zero."""
+    bits, zero = form
+    value_list = describe_integers(np.diff(keys, prepend=np.int64(0)), bits // 8)
     coded_values = value_list[0].piece if value_list else None
     if not isinstance(coded_values, Numbers):
         return []
     values = value_list[0].parts
     item_bytes, length = bits // 8, shaped[0].size * bits // 8
-    zero = min(int(np.searchsorted(keys, np.uint64(1 << (bits - 1)))), keys.size - 1)
     tried: list[Description] = []
     for indices in shaped:
         matrix, is_transposed = _upright(indices)

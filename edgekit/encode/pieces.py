@@ -153,15 +153,16 @@ class Numbers(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, t
 
 
 class Codebook(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4):
-    """Floats of few distinct values.
+    """Floats or integers of few distinct values.
 
     Args:
-        item_bytes: Bytes of an element, 2 or 4.
+        item_bytes: Bytes of an element, 2 or 4; of an integer 1, 2 or 4.
         values: How the distinct values are coded: in rising order, each as its distance from the one before.
         grid: How the indices are coded: of all elements, or of those that are not 0.0 where there is a mask.
         is_transposed: Whether the matrix lies in the file column by column.
         mask: How it is coded which elements are not 0.0; None when the zeros are indices like any other.
         zero: Index of 0.0 in the codebook; only with a mask.
+        is_integer: Two's complement instead of floats. Since version 2.
     """
 
     item_bytes: int
@@ -170,6 +171,7 @@ class Codebook(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, 
     is_transposed: bool = False
     mask: Grid | None = None
     zero: int = 0
+    is_integer: bool = False
 
 
 class Scaled(Piece, frozen=True, array_like=True, forbid_unknown_fields=True, tag=5):

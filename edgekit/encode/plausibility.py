@@ -89,7 +89,8 @@ def _check_gridded(piece: Integers | Codebook | Wide | Scaled | Extremes, positi
         _check_integers(piece, count, place)
         return
     item_bytes = 4 if isinstance(piece, (Scaled, Extremes)) else piece.item_bytes
-    _require(item_bytes in {2, 4, 8}, f"{place}: elements of {item_bytes} bytes")
+    smallest = 1 if isinstance(piece, Codebook) and piece.is_integer else 2
+    _require(item_bytes in {smallest, 2, 4, 8}, f"{place}: elements of {item_bytes} bytes")
     _require(count * item_bytes == piece.length, f"{place}: {count} elements in {piece.length} bytes")
     if isinstance(piece, Wide):
         _check_wide(piece, place)

@@ -181,7 +181,8 @@ def _restore_codebook(piece: Codebook, chain: Chain) -> bytes:
     values = piece.values
     distances = _number_values(values, chain) if isinstance(values, Numbers) else _wide_values(values, chain)
     keys = np.cumsum(distances.view(np.int64)).view(np.uint64)
-    codebook = _unsigned(float_patterns(keys, 8 * piece.item_bytes), 8 * piece.item_bytes)
+    patterns = keys if piece.is_integer else float_patterns(keys, 8 * piece.item_bytes)
+    codebook = _unsigned(patterns, 8 * piece.item_bytes)
     indices = chain.levels("indices", piece.grid)
     if piece.mask is None:
         levels = indices.reshape(piece.grid.rows, piece.grid.columns)

@@ -156,6 +156,7 @@ PIECES: list[AnyPiece] = [
     Integers(0, 32, 8, -8, GRID, False, True),
     WIDE,
     Codebook(0, 128, 4, BOOK, GRID),
+    Codebook(0, 32, 1, Numbers(0, 16, 1, False, True, 2, Line(16, 0, 40)), GRID, is_integer=True),
     Codebook(0, 128, 4, BOOK, SEQUENCE, False, msgspec.structs.replace(GRID, num_levels=2, low=0), 3),
 ]
 REFERRING: list[AnyPiece] = [
@@ -247,6 +248,7 @@ PIECE_CHANGES: list[AnyPiece] = [
     msgspec.structs.replace(WIDE, grid=GRID),
     msgspec.structs.replace(WIDE, base=-1),
     Codebook(0, 128, 4, WIDE, GRID),
+    Codebook(0, 32, 1, Numbers(0, 16, 1, False, True, 2, Line(16, 0, 40)), GRID),
     Scaled(0, 128, 0, 1, 0, SEQUENCE),
 ]
 

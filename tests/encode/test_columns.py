@@ -35,7 +35,16 @@ pieces = st.one_of(
     st.builds(Copy, numbers, numbers, numbers),
     st.builds(Integers, numbers, numbers, numbers, numbers, grids, st.booleans(), st.booleans(), st.booleans()),
     st.builds(
-        Codebook, numbers, numbers, numbers, wide_pieces | number_pieces, grids, st.booleans(), st.none() | grids
+        Codebook,
+        numbers,
+        numbers,
+        numbers,
+        wide_pieces | number_pieces,
+        grids,
+        st.booleans(),
+        st.none() | grids,
+        numbers,
+        st.booleans(),
     ),
     st.builds(Scaled, numbers, numbers, numbers, numbers, numbers, grids),
     st.builds(

@@ -109,6 +109,38 @@ def test_pack_tells_kernels_from_rows_when_kernels_are_pruned_together() -> None
     assert (piece.mask or piece.grid).columns == 9
 
 
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["<i1", "<i2", "<i4"]),
+    st.integers(1, 40),
+    st.floats(0, 1),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+)
+def test_pack_round_trips_integers_of_few_values(
+    seed: int, dtype: str, num_values: int, density: float, shape: tuple[int, int]
+) -> None:
+    generator = np.random.default_rng(seed)
+    limits = np.iinfo(np.dtype(dtype))
+    values = generator.integers(limits.min, limits.max, num_values, endpoint=True)
+    shared = np.where(generator.random(shape) < density, generator.choice(values, shape), 0).astype(dtype)
+    original = onnx_bytes({"w": shared})
+    assert unpacked(pack(original).content)[0] == original
+
+
+def test_pack_spends_nothing_on_values_that_shared_weights_leave_out() -> None:
+    generator = np.random.default_rng(5)
+    values = np.array([-127, -60, -31, -12, 14, 37, 58, 121], dtype=np.int8)
+    weights = np.where(generator.random((300, 400)) < 0.1, generator.choice(values, (300, 400)), 0).astype(np.int8)
+    original = onnx_bytes({"w": weights})
+    content = pack(original).content
+    restored, pieces = unpacked(content)
+    assert restored == original
+    (piece,) = [one.piece for one in pieces if isinstance(one.piece, Codebook)]
+    assert piece.is_integer
+    entropy = 120_000 * (0.1 * np.log2(10) + 0.9 * np.log2(1 / 0.9) + 0.1 * 3) / 8
+    assert len(content) < 1.05 * entropy
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(9, 70), st.integers(2, 60), st.floats(0, 30))
 def test_pack_round_trips_rows_that_were_scaled_to_their_largest(
     seed: int, rows: int, columns: int, width: float
