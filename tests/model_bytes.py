@@ -75,7 +75,10 @@ def typical_tensors(seed: int = 0) -> dict[str, Array | Quantized]:
     cut_off = np.where(np.arange(40) % 3 == 0, biases.repeat(2)[:40], 2**30 + 64 * generator.integers(-2, 3, 40))
     tall = np.clip(np.rint(generator.normal(0, 40, (64, 12))), -120, 120).astype(np.int8)
     tall[np.arange(64), generator.integers(0, 12, 64)] = generator.choice([-127, 127], 64)
+    few = np.array([-115, -60, -31, 14, 37, 90], dtype=np.int8)
+    shared = np.where(generator.random((30, 40)) < 0.2, few[generator.integers(0, few.size, (30, 40))], np.int8(0))
     return {
+        "shared": shared,
         "weights": Quantized(weights, scales, minima, maxima),
         "kernels": kernels.reshape(1, 3, 3, 40),
         "biases": Quantized(biases, (scales * np.float32(0.0235)).astype(np.float32)),

@@ -55,11 +55,12 @@ def test_every_version_is_read_for_ever(version: int) -> None:
 
 
 def test_golden_files_hold_every_kind_of_piece() -> None:
-    kinds: set[type] = set()
+    pieces: list[AnyPiece] = []
     for version in (1, 2):
         packed = (GOLDEN / f"ekz_v{version}.ekz").read_bytes()
-        kinds |= {type(piece) for piece in read_front(io.BytesIO(packed), len(packed)).pieces}
-    assert kinds == {Copy, Integers, Codebook, Wide, Scaled, Extremes, Numbers, Ends}
+        pieces += read_front(io.BytesIO(packed), len(packed)).pieces
+    assert any(isinstance(piece, Codebook) and piece.is_integer for piece in pieces)
+    assert {type(piece) for piece in pieces} == {Copy, Integers, Codebook, Wide, Scaled, Extremes, Numbers, Ends}
 
 
 @pytest.mark.slow
