@@ -128,7 +128,7 @@ def bits_of_levels(levels: Levels) -> Matrix:
     """Bits of each level from -127 to 127, by how often it occurs.
 
     >>> bits_of_levels(np.array([0, 0, 0, 1]))[MAX_LEVEL - 1 : MAX_LEVEL + 2].round(1).tolist()
-    [8.0, 4.6, 6.0]
+    [8.1, 4.6, 6.0]
     """
     counts = np.bincount((levels + MAX_LEVEL).ravel(), minlength=2 * MAX_LEVEL + 1) + _RARE
     return np.log2(counts.sum()) - np.log2(counts)
@@ -136,7 +136,8 @@ def bits_of_levels(levels: Levels) -> Matrix:
 
 def _round_columns(problem: Problem, order: Levels, factor: Matrix, bits: Matrix) -> Rounded:
     """One pass over the columns (GPTQ, algorithm 1), each level chosen by error plus rate."""
-    weights = problem.weights[:, order].copy()
+    weights = problem.weights[:, order]
+    weights[:, np.diag(problem.hessian)[order] <= 0] = 0  # inputs that never occur
     chosen = np.zeros(weights.shape, np.int64)
     for column in range(weights.shape[1]):
         values = weights[:, column]
@@ -145,7 +146,8 @@ def _round_columns(problem: Problem, order: Levels, factor: Matrix, bits: Matrix
         if order[column] == weights.shape[1] - 1:
             levels, step = np.rint(values / problem.bias_step).astype(np.int64), problem.bias_step
         else:
-            levels, step = _cheapest(values / problem.step, price * problem.step**2, problem.rate_weight * bits), problem.step
+            step = problem.step
+            levels = _cheapest(values / step, price * step**2, problem.rate_weight * bits)
         chosen[:, column] = levels
         error = (values - levels * step) / factor[column, column]
         weights[:, column + 1 :] -= np.outer(error, factor[column, column + 1 :])
