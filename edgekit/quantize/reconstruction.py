@@ -89,9 +89,7 @@ class Reconstruction(msgspec.Struct, frozen=True, kw_only=True):
         return sum(layer.divergence for layer in self.layers)
 
 
-def reconstruct(
-    graph: Graph, curvatures: Mapping[str, LayerCurvature], config: ReconstructionConfig
-) -> Reconstruction:
+def reconstruct(graph: Graph, curvatures: Mapping[str, LayerCurvature], config: ReconstructionConfig) -> Reconstruction:
     """Round every convolution and dense layer of a float graph.
 
     Args:

@@ -54,9 +54,9 @@ def test_every_layer_has_a_curvature_of_its_size(network: nn.Module) -> None:
         assert each.sensitivity.min() >= 0
 
 
-def test_the_constant_input_has_the_mean_weight_of_one_when_every_position_counts(network: nn.Module) -> None:
+def test_the_bias_has_one_in_every_hessian(network: nn.Module) -> None:
     for each in measure_curvature(network, batches()).values():
-        assert each.hessian[-1, -1] == pytest.approx(1, rel=1e-5)
+        assert each.hessian[-1, -1] == pytest.approx(1)
 
 
 def test_sensitivity_is_of_the_convolution_not_of_what_works_on_it_in_place(network: nn.Module) -> None:
@@ -67,28 +67,28 @@ def test_sensitivity_is_of_the_convolution_not_of_what_works_on_it_in_place(netw
     assert sensitivity[[0, 2, 3]].min() > 0
 
 
-def test_curvature_foretells_the_divergence_of_a_small_change(network: nn.Module) -> None:
-    # With all answers sampled from the network's own, and many draws; the last layer, where the factors are exact
-    # but for the independence of input and gradient.
+@pytest.mark.parametrize("name", ["0", "2", "5"])
+def test_curvature_foretells_the_divergence_of_a_small_change(network: nn.Module, name: str) -> None:
+    # Answers are sampled from the network's own, many times. Positions of layers 0 and 2 pull the same way.
     config = CurvatureConfig(soft_share=0.0, uniform_share=0.0)
-    curvature = measure_curvature(network, batches(200), config)["5"]
-    layer = network.get_submodule("5")
-    change = torch.zeros(5, 4)
-    change[2] = torch.tensor([0.02, -0.03, 0.01, 0.02])
-    error = change[2].double().numpy()
-    expected = 0.5 * curvature.sensitivity[2] * error @ curvature.hessian @ error
+    curvature = measure_curvature(network, batches(200), config)[name]
+    layer = network.get_submodule(name)
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    change = 0.01 * torch.randn(len(bias), curvature.hessian.shape[0], generator=torch.Generator().manual_seed(4))
+    error = change.double().numpy()
+    expected = 0.5 * float(curvature.sensitivity @ ((error @ curvature.hessian) * error).sum(1))
     x = torch.cat(list(batches(200)))
     with torch.no_grad():
         before = functional.log_softmax(network(x), 1)
-        layer.get_parameter("weight").add_(change[:, :3])
-        layer.get_parameter("bias").add_(change[:, 3])
+        weight.add_(change[:, :-1].reshape(weight.shape))
+        bias.add_(change[:, -1])
         after = functional.log_softmax(network(x), 1)
     divergence = functional.kl_div(after, before, log_target=True, reduction="batchmean").item()
-    assert divergence == pytest.approx(expected, rel=0.3)
+    assert expected / 2 < divergence < 2 * expected
 
 
 def test_the_same_seed_gives_the_same_curvature(network: nn.Module) -> None:
-    config = CurvatureConfig(max_positions=4, seed=7)
+    config = CurvatureConfig(seed=7)
     one, two = (measure_curvature(network, batches(), config) for _ in range(2))
     assert all(np.array_equal(one[name].hessian, two[name].hessian) for name in one)
     assert not np.array_equal(one["0"].hessian, measure_curvature(network, batches())["0"].hessian)
