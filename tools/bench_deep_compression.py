@@ -1,6 +1,7 @@
 """Deep Compression's networks, made smaller still.
 
     python tools/bench_deep_compression.py [--quick] [--part PART ...] [--rate-weights NATS ...] [--keep DIR]
+        [--peers-python PATH]
 
 Part `squeezenet`: the published SqueezeNet of the Deep Compression authors, rounded again at a price per bit. Its
 curvature is measured on one half of the ImageNet sample pictures (two crops of each, without their labels) and put on
@@ -33,7 +34,7 @@ from benchmarking import Figure, arguments, machine_figures, note, print_documen
 from edgekit.core.artifact import ModelCard
 from edgekit.core.curvature import LayerCurvature
 from edgekit.core.errors import DataError
-from edgekit.core.graph import Graph
+from edgekit.core.graph import WEIGHTED_OPS, Graph
 from edgekit.core.measurement import wilson_interval
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.data.locate import data_dirs
@@ -49,6 +50,7 @@ from edgekit.runtime.interpreter import load_interpreter
 from edgekit.runtime.predict import predict_logits
 from edgekit.runtime.preprocess import normalize
 from edgekit.train.curvature import measure_curvature
+from peers import start_peers
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -64,9 +66,28 @@ TRIAL_RATE_WEIGHT = 1e-7
 TRIAL_PICTURES = 96
 """Tuning pictures on which each layer's rounding is tried alone."""
 TUNING_CROPS = ((0.5, 0.5, False), (0.2, 0.8, True))
+NNCODEC_QPS = (-30, -28, -26, -24, -22)
+"""Quantization parameters of NNCodec: its step halves with every four."""
+
 QUICK_PICTURES = 24
 BATCH_SIZE = 16
 ORIGINAL_PATH = Path("models") / "compressed_SqueezeNet.net"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line asks for.
+
+    Args:
+        quick: Few pictures.
+        rate_weights: Prices of a bit, in nats.
+        keep_dir: Where the `.ekz` files stay; None drops them.
+        peers_python: Interpreter with NNCodec; None leaves it out.
+    """
+
+    quick: bool
+    rate_weights: tuple[float, ...]
+    keep_dir: Path | None
+    peers_python: str | None
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,10 +133,8 @@ def open_subject(original: Path, max_pictures: int | None) -> Subject:
     module, imported = import_weights("squeezenet-dc", original)
     spec = imported.card.preprocess
     chosen = None if max_pictures is None else np.arange(max_pictures)
-    tuning, test = (
-        [fit_pictures(open_source("imagenet", split), spec, chosen, crop_at(*crop)) for crop in crops]
-        for split, crops in (("calibration", TUNING_CROPS), ("test", CROPS))
-    )
+    halves = (open_source("imagenet", "calibration"), TUNING_CROPS), (open_source("imagenet", "test"), CROPS)
+    tuning, test = ([fit_pictures(source, spec, chosen, crop_at(*crop)) for crop in crops] for source, crops in halves)
     name = imported.card.options.variant
     return Subject(
         module=module,
@@ -138,8 +157,8 @@ def batches_of(pictures: Pixels, spec: PreprocessSpec) -> Iterator[Tensor]:
 
 def measure_layers(subject: Subject) -> dict[str, LayerCurvature]:
     """Curvature on the tuning pictures, put on one scale by trial."""
-    subject.module.to(memory_format=torch.channels_last)
-    curvatures = measure_curvature(subject.module, batches_of(subject.tuning, subject.card.preprocess))
+    module = subject.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - of the stubs
+    curvatures = measure_curvature(module, batches_of(subject.tuning, subject.card.preprocess))
     note("curvature measured")
     pictures = subject.tuning[:TRIAL_PICTURES]
     exact = log_softmax(answers_of_graph(subject.graph, subject.card, pictures))
@@ -221,9 +240,9 @@ def judge(points: Mapping[str, tuple[int, float, float]]) -> dict[str, Figure]:
     return figures
 
 
-def measure_squeezenet(quick: bool, rate_weights: Sequence[float], keep_dir: Path | None) -> dict[str, Figure]:
+def measure_squeezenet(settings: Settings) -> dict[str, Figure]:
     """Part `squeezenet`."""
-    subject = open_subject(find_original(), QUICK_PICTURES if quick else None)
+    subject = open_subject(find_original(), QUICK_PICTURES if settings.quick else None)
     started = time.process_time()
     curvatures = measure_layers(subject)
     figures: dict[str, Figure] = {
@@ -235,14 +254,14 @@ def measure_squeezenet(quick: bool, rate_weights: Sequence[float], keep_dir: Pat
     }
     points: dict[str, tuple[int, float, float]] = {}
     with tempfile.TemporaryDirectory(prefix="edgekit-bench-") as folder:
-        kept = keep_dir or Path(folder)
+        kept = settings.keep_dir or Path(folder)
         kept.mkdir(parents=True, exist_ok=True)
         packed = kept / "original.ekz"
         figures["squeezenet_lossless_ekz_bytes"] = pack_graph(subject.graph, subject.card, packed)
         original = answers_of(packed, subject)
         top1 = accuracy(original, subject.labels).top1
         figures |= share_figures("squeezenet_original_top1", top1, subject.num_pictures)
-        for weight in rate_weights:
+        for weight in settings.rate_weights:
             key = f"squeezenet_{weight:.1e}".replace("-", "m").replace(".", "p")
             started = time.process_time()
             result = reconstruct(subject.graph, curvatures, ReconstructionConfig(rate_weight=weight))
@@ -261,12 +280,41 @@ def measure_squeezenet(quick: bool, rate_weights: Sequence[float], keep_dir: Pat
             agreed, lost = scores[f"{key}_agreement_percent"], scores[f"{key}_top1_lost_points"]
             points[key] = (size, float(agreed or 0), float(lost or 0))
             note(f"{weight:.1e}: {size:,} bytes, agreement {agreed} %, top-1 lost {lost} points")
-    return figures | judge(points)
+    return figures | judge(points) | compare_nncodec(subject, original, settings)
 
 
-PARTS: Mapping[str, Callable[[bool, Sequence[float], Path | None], dict[str, Figure]]] = {
-    "squeezenet": measure_squeezenet,
-}
+def compare_nncodec(subject: Subject, original: Logits, settings: Settings) -> dict[str, Figure]:
+    """The same weights through NNCodec at several steps, each for all layers; nothing where it is missing.
+
+    Its bytes are those of the weights' streams alone, without biases and graph: in its favour.
+    """
+    if settings.peers_python is None:
+        return {}
+    weights = {
+        node.inputs[1]: np.asarray(subject.graph.constants[node.inputs[1]], np.float32)
+        for node in subject.graph.nodes
+        if node.op in WEIGHTED_OPS
+    }
+    figures: dict[str, Figure] = {}
+    with tempfile.TemporaryDirectory(prefix="edgekit-bench-") as name, start_peers(settings.peers_python) as peers:
+        source, streams, restored = (Path(name) / f"{each}.npz" for each in ("weights", "streams", "restored"))
+        np.savez(source, **weights)  # pyright: ignore[reportArgumentType] - the stubs take the keywords for its own
+        for qp in NNCODEC_QPS[: 1 if settings.quick else None]:
+            encoded = peers.ask("nncodec_encode", input=str(source), output=str(streams), qp=str(qp))
+            decoded = peers.ask("nncodec_decode", input=str(streams), tensors=str(source), output=str(restored))
+            if encoded is None or decoded is None:
+                return figures
+            key = f"nncodec_qp_minus_{-qp}"
+            with np.load(streams) as coded, np.load(restored) as values:
+                figures[f"{key}_weight_bytes"] = sum(coded[each].size for each in coded.files)
+                constants = {**subject.graph.constants, **{each: values[each] for each in values.files}}
+            answers = answers_of_graph(subject.graph.replace(constants=constants), subject.card, subject.test)
+            figures |= score(key, answers, original, subject)
+            note(f"NNCodec {qp}: {figures[f'{key}_weight_bytes']} bytes, {figures[f'{key}_agreement_percent']} %")
+    return figures
+
+
+PARTS: Mapping[str, Callable[[Settings], dict[str, Figure]]] = {"squeezenet": measure_squeezenet}
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -275,13 +323,19 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--part", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="default: all")
     parser.add_argument("--rate-weights", nargs="+", type=float, metavar="NATS", help="prices of a bit")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the .ekz files here")
+    parser.add_argument("--peers-python", metavar="PATH", help="interpreter that has nncodec; default: not compared")
     options = parser.parse_args(words)
-    weights = options.rate_weights or (RATE_WEIGHTS[2:3] if options.quick else RATE_WEIGHTS)
+    settings = Settings(
+        quick=options.quick,
+        rate_weights=tuple(options.rate_weights or (RATE_WEIGHTS[2:3] if options.quick else RATE_WEIGHTS)),
+        keep_dir=options.keep,
+        peers_python=options.peers_python,
+    )
     torch.set_num_threads(1)
     figures = machine_figures()
     for part in options.part:
         note(part)
-        figures |= PARTS[part](options.quick, weights, options.keep)
+        figures |= PARTS[part](settings)
     print_document(figures)
 
 

@@ -126,7 +126,7 @@ def test_inverse_factor_inverts_the_damped_hessian() -> None:
     assert np.allclose(factor, np.triu(factor))
 
 
-def test_a_rare_level_costs_more_bits_than_a_common_one() -> None:
+def test_bits_of_levels_are_more_for_rare_levels() -> None:
     bits = bits_of_levels(np.array([[0, 0, 0, 0, 1, 1, -3]]))
     assert bits[MAX_LEVEL] < bits[MAX_LEVEL + 1] < bits[MAX_LEVEL - 3] < bits[MAX_LEVEL + 50]
     assert np.exp2(-bits).sum() == pytest.approx(1)
