@@ -1,7 +1,7 @@
 """Deep Compression's networks, made smaller still.
 
     python tools/bench_deep_compression.py [--quick] [--part PART ...] [--rate-weights NATS ...] [--keep DIR]
-        [--peers-python PATH]
+        [--runs DIR] [--peers-python PATH]
 
 Part `squeezenet`: the published SqueezeNet of the Deep Compression authors, rounded again at a price per bit. Its
 curvature is measured on one half of the ImageNet sample pictures (two crops of each, without their labels) and put on
@@ -9,6 +9,9 @@ one scale by rounding each layer alone (on 96 of those). The other half is measu
 the runtime, on what comes out of the `.ekz` file. Per price: bytes of that file, top-1 agreement with the published
 network, top-1 accuracy, with 95 % intervals (Wilson, over pictures: crops of one picture are no independent answers).
 Bars: at most 420,000 bytes at 92 % agreement, at most 380,000 bytes at 87 %, each with top-1 within 1.5 points.
+
+Part `pipeline`: every shipped recipe that prunes or shares, trained and shrunk by itself (what lies in `--runs` already
+is used): whole-file ratio, the classic coding, accuracy and latency before and after. Hours, from nothing.
 
 Data is looked for in `$EDGEKIT_DATA`: `imagenet-sample/` and `models/compressed_SqueezeNet.net`. One JSON document on
 standard output.
@@ -51,6 +54,7 @@ from edgekit.runtime.predict import predict_logits
 from edgekit.runtime.preprocess import normalize
 from edgekit.train.curvature import measure_curvature
 from peers import start_peers
+from shrunk_runs import measure_runs, shrinking_recipes
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -70,6 +74,7 @@ NNCODEC_QPS = (-30, -28, -26, -24, -22)
 """Quantization parameters of NNCodec: its step halves with every four."""
 
 QUICK_PICTURES = 24
+QUICK_RECIPE = "lenet_300_100"
 BATCH_SIZE = 16
 ORIGINAL_PATH = Path("models") / "compressed_SqueezeNet.net"
 
@@ -81,12 +86,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         quick: Few pictures.
         rate_weights: Prices of a bit, in nats.
         keep_dir: Where the `.ekz` files stay; None drops them.
+        runs_dir: Where part `pipeline` looks for its runs and makes them; None for a temporary folder.
         peers_python: Interpreter with NNCodec; None leaves it out.
     """
 
     quick: bool
     rate_weights: tuple[float, ...]
     keep_dir: Path | None
+    runs_dir: Path | None
     peers_python: str | None
 
 
@@ -314,7 +321,19 @@ def compare_nncodec(subject: Subject, original: Logits, settings: Settings) -> d
     return figures
 
 
-PARTS: Mapping[str, Callable[[Settings], dict[str, Figure]]] = {"squeezenet": measure_squeezenet}
+def measure_pipeline(settings: Settings) -> dict[str, Figure]:
+    """Part `pipeline`; quick: the recipe that trains fastest, one epoch of everything."""
+    recipes = shrinking_recipes()
+    if settings.quick:
+        recipes = [path for path in recipes if path.stem.startswith(QUICK_RECIPE)]
+    with tempfile.TemporaryDirectory(prefix="edgekit-bench-") as folder:
+        return measure_runs(recipes, settings.runs_dir or Path(folder) / "runs", quick=settings.quick)
+
+
+PARTS: Mapping[str, Callable[[Settings], dict[str, Figure]]] = {
+    "squeezenet": measure_squeezenet,
+    "pipeline": measure_pipeline,
+}
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -323,12 +342,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--part", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="default: all")
     parser.add_argument("--rate-weights", nargs="+", type=float, metavar="NATS", help="prices of a bit")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the .ekz files here")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="runs of part pipeline, to go on with")
     parser.add_argument("--peers-python", metavar="PATH", help="interpreter that has nncodec; default: not compared")
     options = parser.parse_args(words)
     settings = Settings(
         quick=options.quick,
         rate_weights=tuple(options.rate_weights or (RATE_WEIGHTS[2:3] if options.quick else RATE_WEIGHTS)),
         keep_dir=options.keep,
+        runs_dir=options.runs,
         peers_python=options.peers_python,
     )
     torch.set_num_threads(1)

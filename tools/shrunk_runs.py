@@ -23,8 +23,9 @@ _BAR_MISSED = 1
 
 
 def shrinking_recipes() -> list[Path]:
-    """The shipped recipes that prune or share."""
-    return [path for path in sorted((REPOSITORY / "recipes").glob("*.toml")) if is_shrinking(load_recipe(path))]
+    """The shipped recipes that prune or share; those that learn from another's network come last."""
+    found = [path for path in sorted((REPOSITORY / "recipes").glob("*.toml")) if is_shrinking(load_recipe(path))]
+    return sorted(found, key=lambda path: load_recipe(path).finetune.teacher is not None)
 
 
 def is_shrinking(recipe: Recipe) -> bool:
@@ -37,15 +38,18 @@ def make_run(path: Path, out_dir: Path, *, quick: bool) -> Report:
 
     Args:
         path: The recipe.
-        out_dir: Holds OUT/trained and OUT/shrunk; what is there already is used.
+        out_dir: Holds OUT/<model>-<data> and OUT/<model>-<data>-shrunk; what is there already is used.
         quick: One epoch of everything, to see that it works.
 
     Raises:
         UsageError: A command failed.
     """
     recipe = load_recipe(path)
-    trained, shrunk = out_dir / "trained", out_dir / "shrunk"
-    epoch = ("--set", "train.epochs=1", "--set", "prune.epochs=1", "--set", "share.epochs=1") if quick else ()
+    size = "" if recipe.model.width is None else f"_w{recipe.model.width:g}"
+    trained = out_dir / f"{recipe.model.name}{size}-{recipe.data.name}"
+    shrunk = trained.with_name(f"{trained.name}-shrunk")
+    short = ("train.epochs=1", "prune.epochs=1", "share.epochs=1", "finetune.distill_weight=0.0")
+    epoch = [word for setting in short for word in ("--set", setting)] if quick else []
     if not (trained / "checkpoint.json").is_file():
         width = () if recipe.model.width is None else ("--width", f"{recipe.model.width:g}")
         words = (recipe.model.name, *width, "--data", recipe.data.name, "--recipe", str(path))
@@ -111,5 +115,5 @@ def measure_runs(recipes: Sequence[Path], out_dir: Path, *, quick: bool) -> dict
     figures: dict[str, Figure] = {}
     for path in recipes:
         name = path.stem.rsplit("-", 1)[0].replace("-", "_").lower()
-        figures |= report_figures(name, make_run(path, out_dir / path.stem, quick=quick))
+        figures |= report_figures(name, make_run(path, out_dir, quick=quick))
     return figures

@@ -71,10 +71,11 @@ def test_run_is_trained_and_shrunk_once(
 
     monkeypatch.setattr(shrunk_runs, "run", run)
     first = measure_runs([recipe_path], tmp_path / "out", quick=True)
-    again = make_run(recipe_path, tmp_path / "out" / recipe_path.stem, quick=True)
+    again = make_run(recipe_path, tmp_path / "out", quick=True)
 
     assert [words[0] for words in commands] == ["train", "compress"]
     assert all("--resume" in words for words in commands)
     assert "train.epochs=1" in commands[0]
+    assert commands[1][1] == str(tmp_path / "out" / "lenet5-mnist")
     assert first["lenet5_mnist.ekz_bytes"] == 661_220
     assert again == report
