@@ -66,7 +66,7 @@ TRIAL_RATE_WEIGHT = 1e-7
 TRIAL_PICTURES = 96
 """Tuning pictures on which each layer's rounding is tried alone."""
 TUNING_CROPS = ((0.5, 0.5, False), (0.2, 0.8, True))
-NNCODEC_QPS = (-30, -28, -26, -24, -22)
+NNCODEC_QPS = (-36, -34, -32, -30, -28)
 """Quantization parameters of NNCodec: its step halves with every four."""
 
 QUICK_PICTURES = 24
