@@ -55,7 +55,7 @@ from peers import start_peers
 Logits: TypeAlias = npt.NDArray[np.float32]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
-RATE_WEIGHTS = (2e-8, 4e-8, 8e-8, 1.6e-7)
+RATE_WEIGHTS = (2e-8, 4e-8, 6e-8, 8e-8, 1.6e-7)
 """Nats of divergence that a bit may cost, from the largest file to the smallest."""
 
 BARS = ((420_000, 92.0), (380_000, 87.0))
