@@ -59,7 +59,7 @@ from shrunk_runs import measure_runs, shrinking_recipes
 Logits: TypeAlias = npt.NDArray[np.float32]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
-RATE_WEIGHTS = (2e-8, 4e-8, 8e-8, 1.6e-7)
+RATE_WEIGHTS = (2e-8, 4e-8, 6e-8, 8e-8, 1.6e-7)
 """Nats of divergence that a bit may cost, from the largest file to the smallest."""
 
 BARS = ((420_000, 92.0), (380_000, 87.0))
@@ -70,7 +70,7 @@ TRIAL_RATE_WEIGHT = 1e-7
 TRIAL_PICTURES = 96
 """Tuning pictures on which each layer's rounding is tried alone."""
 TUNING_CROPS = ((0.5, 0.5, False), (0.2, 0.8, True))
-NNCODEC_QPS = (-30, -28, -26, -24, -22)
+NNCODEC_QPS = (-36, -34, -32, -30, -28)
 """Quantization parameters of NNCodec: its step halves with every four."""
 
 QUICK_PICTURES = 24
