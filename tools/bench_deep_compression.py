@@ -52,6 +52,7 @@ from edgekit.quantize.sensitivity import rescale
 from edgekit.runtime.interpreter import load_interpreter
 from edgekit.runtime.predict import predict_logits
 from edgekit.runtime.preprocess import normalize
+from edgekit.shrink.loss import log_softmax
 from edgekit.train.curvature import measure_curvature
 from peers import start_peers
 from shrunk_runs import measure_runs, shrinking_recipes
@@ -168,19 +169,13 @@ def measure_layers(subject: Subject) -> dict[str, LayerCurvature]:
     curvatures = measure_curvature(module, batches_of(subject.tuning, subject.card.preprocess))
     note("curvature measured")
     pictures = subject.tuning[:TRIAL_PICTURES]
-    exact = log_softmax(answers_of_graph(subject.graph, subject.card, pictures))
+    exact = log_softmax(answers_of_graph(subject.graph, subject.card, pictures).astype(np.float64))
 
     def divergence(graph: Graph) -> float:
-        other = log_softmax(answers_of_graph(graph, subject.card, pictures))
+        other = log_softmax(answers_of_graph(graph, subject.card, pictures).astype(np.float64))
         return float((np.exp(exact) * (exact - other)).sum(axis=1).mean())
 
     return rescale(subject.graph, curvatures, ReconstructionConfig(rate_weight=TRIAL_RATE_WEIGHT), divergence)
-
-
-def log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
-    """Logarithms of the softmax, in float64, [n, classes]."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def answers_of_graph(graph: Graph, card: ModelCard, pictures: Pixels) -> Logits:

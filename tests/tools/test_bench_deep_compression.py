@@ -13,7 +13,6 @@ from bench_deep_compression import (
     answers_of,
     find_original,
     judge,
-    log_softmax,
     main,
     pack_graph,
     score,
@@ -93,11 +92,6 @@ def test_judge_without_a_file_that_is_small_enough() -> None:
     figures = judge({"a": (430_000, 99.0, 0.0)})
     assert figures["bar_420000_bytes_best_agreement_percent"] is None
     assert figures["bar_420000_bytes_is_met"] is False
-
-
-def test_log_softmax_sums_to_one() -> None:
-    logs = log_softmax(np.array([[1000.0, 999.0], [0.0, 0.0]], np.float32))
-    np.testing.assert_allclose(np.exp(logs).sum(axis=1), 1)
 
 
 def test_pack_graph_leaves_no_labels_in_the_file(subject: Subject, tmp_path: Path) -> None:
