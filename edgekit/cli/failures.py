@@ -50,8 +50,8 @@ def report_interrupt(arguments: list[str]) -> int:
     print_line("interrupted; nothing half-written is left behind")
     if arguments[:1] == ["train"]:
         print_line(" hint: the same command with --resume goes on after the last whole epoch")
-    elif arguments[:1] == ["compress"] and any(word.startswith(("--prune", "--share")) for word in arguments):
-        print_line(" hint: fine-tuning goes on after its last whole epoch with the same command and --resume")
+    elif arguments[:1] == ["compress"] and any(word.startswith(("--prune", "--share", "--recipe")) for word in arguments):
+        print_line(" hint: fine-tuning, if any, goes on after its last whole epoch with the same command and --resume")
     return INTERRUPTED
 
 
