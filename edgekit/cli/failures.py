@@ -45,12 +45,16 @@ def report_parser_error(error: Exception) -> int:
     return cast("int", getattr(error, "exit_code", 2))
 
 
+_TRAINING_OPTIONS = ("--prune", "--share", "--recipe")
+"""Options of `compress` with which it may fine-tune."""
+
+
 def report_interrupt(arguments: list[str]) -> int:
     """Say that Ctrl-C was heard, and how to go on."""
     print_line("interrupted; nothing half-written is left behind")
     if arguments[:1] == ["train"]:
         print_line(" hint: the same command with --resume goes on after the last whole epoch")
-    elif arguments[:1] == ["compress"] and any(word.startswith(("--prune", "--share", "--recipe")) for word in arguments):
+    elif arguments[:1] == ["compress"] and any(word.startswith(_TRAINING_OPTIONS) for word in arguments):
         print_line(" hint: fine-tuning, if any, goes on after its last whole epoch with the same command and --resume")
     return INTERRUPTED
 
