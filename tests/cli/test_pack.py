@@ -124,7 +124,10 @@ def test_an_empty_file_comes_back_empty(tmp_path: Path) -> None:
     assert (tmp_path / "empty.bin").read_bytes() == b""
 
 
-def test_inspect_keeps_the_role_of_a_parameter_with_a_long_name(tmp_path: Path) -> None:
+def test_inspect_keeps_the_role_of_a_parameter_with_a_long_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     path = tmp_path / "model.tflite"
     weights = np.random.default_rng(0).integers(-127, 127, (64, 9)).astype(np.int8)
     scales = np.linspace(0.01, 0.02, 64, dtype=np.float32)
