@@ -12,25 +12,20 @@ from pathlib import Path
 
 from benchmarking import REPOSITORY, Figure, note, quotient, run_child
 from edgekit.core.errors import UsageError
-from edgekit.core.recipe import Recipe, load_recipe
+from edgekit.core.recipe import load_recipe
 from edgekit.core.report import Report
 from edgekit.report.files import JSON_NAME, read_report
 from edgekit.report.findings import headline_latency
 from edgekit.report.shrinking import original_latency
+from edgekit.shrink.request import is_asked
 
-_START_OF_EDGEKIT = "import sys; from edgekit.cli.main import main; sys.argv[0] = 'edgekit'; sys.exit(main())"
 _BAR_MISSED = 1
 
 
 def shrinking_recipes() -> list[Path]:
     """The shipped recipes that prune or share; those that learn from another's network come last."""
-    found = [path for path in sorted((REPOSITORY / "recipes").glob("*.toml")) if is_shrinking(load_recipe(path))]
+    found = [path for path in sorted((REPOSITORY / "recipes").glob("*.toml")) if is_asked(load_recipe(path))]
     return sorted(found, key=lambda path: load_recipe(path).finetune.teacher is not None)
-
-
-def is_shrinking(recipe: Recipe) -> bool:
-    """Whether a recipe prunes or shares."""
-    return recipe.prune.makes_zeros or recipe.prune.channels > 0 or recipe.share.is_asked
 
 
 def make_run(path: Path, out_dir: Path, *, quick: bool) -> Report:
@@ -63,7 +58,7 @@ def make_run(path: Path, out_dir: Path, *, quick: bool) -> Report:
 def run(*words: str) -> None:
     """Run edgekit from this checkout; a missed bar is no failure, it is in the report."""
     note(f"edgekit {' '.join(words)}")
-    command = [sys.executable, "-c", _START_OF_EDGEKIT, *words]
+    command = [sys.executable, "-m", "edgekit.cli.main", *words]
     done = run_child(command, environment={"PYTHONPATH": str(REPOSITORY)})
     if done.exit_code not in {0, _BAR_MISSED}:
         raise UsageError(f"edgekit {' '.join(words)} ended with exit code {done.exit_code}")

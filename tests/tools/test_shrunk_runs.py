@@ -12,7 +12,8 @@ from edgekit.core.errors import UsageError
 from edgekit.core.recipe import DataSection, ModelSection, PruneSection, Recipe, ShareSection, dump_recipe
 from edgekit.core.report import Report
 from edgekit.report.files import read_report, write_report
-from shrunk_runs import is_shrinking, make_run, measure_runs, report_figures
+from edgekit.shrink.request import is_asked
+from shrunk_runs import make_run, measure_runs, report_figures
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "report_v1_shrunk.json"
 
@@ -50,9 +51,9 @@ def test_figures_of_a_plain_run_are_refused(report: Report) -> None:
 def test_only_recipes_that_shrink_are_taken() -> None:
     plain = Recipe(model=ModelSection(name="m"), data=DataSection(name="d"))
 
-    assert not is_shrinking(plain)
-    assert is_shrinking(msgspec.structs.replace(plain, share=ShareSection(fc_bits=5)))
-    assert is_shrinking(msgspec.structs.replace(plain, prune=PruneSection(channels=0.1)))
+    assert not is_asked(plain)
+    assert is_asked(msgspec.structs.replace(plain, share=ShareSection(fc_bits=5)))
+    assert is_asked(msgspec.structs.replace(plain, prune=PruneSection(channels=0.1)))
 
 
 def test_run_is_trained_and_shrunk_once(
