@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from edgekit.core.recipe import ModelSection
+from edgekit.export.choices import hub_request
+from edgekit.export.hub import load_hub
+from edgekit.quantize.execute import run_float
+from edgekit.quantize.network import FixedGrid, GraphNetwork, fake_quantize_activations
+from edgekit.quantize.reference import quantize_input, run_integer
+from graphs import GraphBuilder, quantize_for_test
+
+FAMILIES = ["lenet5", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1_x1_0_g3", "shufflenet_v2_x0_5", "squeezenet1_1"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_network_answers_as_the_numpy_executor(name: str) -> None:
+    hub = load_hub(hub_request(ModelSection(name=name, untrained=True, input_size=28 if name == "lenet5" else 32)))
+    shape = hub.graph.shapes[hub.graph.input][1:]
+    x = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    expected = run_float(hub.graph, x)[hub.graph.output]
+    with torch.no_grad():
+        found = GraphNetwork(hub.graph)(torch.from_numpy(x)).numpy()
+    assert np.abs(found - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
+
+
+def _every_operator() -> GraphBuilder:
+    build = GraphBuilder((1, 3, 12, 12), seed=3)
+    x = build.conv("input", 8, 3, stride=2, pads=(0, 0, 1, 1))
+    x = build.same("Clip", x, min=0.0, max=6.0)
+    y = build.same("HardSwish", build.conv(x, 8, 3, pads=1, group=8))
+    x = build.node("Add", [x, y], [build.shapes[x]])[0]
+    first, second = build.node("Split", [x], [(1, 4, 6, 6), (1, 4, 6, 6)], {"axis": 1, "split": (4, 4)})
+    second = build.node("Mul", [second, build.same("Sigmoid", second)], [(1, 4, 6, 6)])[0]
+    x = build.node("Concat", [first, second], [(1, 8, 6, 6)], {"axis": 1})[0]
+    x = build.same("ChannelShuffle", x, groups=2)
+    pool = {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)}
+    a = build.node("MaxPool", [x], [(1, 8, 3, 3)], pool)[0]
+    b = build.node("AveragePool", [x], [(1, 8, 3, 3)], {**pool, "count_include_pad": 0})[0]
+    c = build.node("AveragePool", [x], [(1, 8, 3, 3)], {**pool, "count_include_pad": 1})[0]
+    x = build.node("Add", [build.node("Add", [a, b], [(1, 8, 3, 3)])[0], c], [(1, 8, 3, 3)])[0]
+    scale = build.constant("scale", np.linspace(0.5, 1.5, 8).reshape(1, 8, 1, 1))
+    x = build.node("Mul", [x, scale], [(1, 8, 3, 3)])[0]
+    x = build.node("GlobalAveragePool", [x], [(1, 8, 1, 1)])[0]
+    x = build.node("Flatten", [x], [(1, 8)])[0]
+    build.gemm(x, 5)
+    return build
+
+
+def test_every_operator_answers_as_the_numpy_executor() -> None:
+    graph = _every_operator().build()
+    x = np.random.default_rng(1).normal(size=(4, 3, 12, 12)).astype(np.float32)
+    with torch.no_grad():
+        found = GraphNetwork(graph)(torch.from_numpy(x)).numpy()
+    assert np.allclose(found, run_float(graph, x)[graph.output], atol=1e-5)
+
+
+def test_fake_quantized_network_answers_as_the_integers() -> None:
+    x = np.random.default_rng(2).normal(size=(32, 3, 12, 12)).astype(np.float32)
+    model = quantize_for_test(_every_operator().build(), x)
+    network = GraphNetwork(model.graph).double()
+    fake_quantize_activations(network, model.activations)
+    network.double()
+    for name, node in network.layers.items():
+        weight = model.constants[node.inputs[1]]
+        network.weight(name).data.copy_(torch.from_numpy(weight.params.dequantize(weight.values)))
+        bias = model.constants[node.inputs[2]]
+        network.bias(name).data.copy_(torch.from_numpy(bias.params.dequantize(bias.values)))
+    with torch.no_grad():
+        found = network(torch.from_numpy(x).double()).numpy()
+    grid = model.activations[model.graph.output]
+    integers = run_integer(model, quantize_input(model, x))[model.graph.output]
+    steps = np.abs(found / grid.scale[0] + grid.zero_point[0] - integers)
+    assert (steps < 0.5).mean() > 0.98
+    assert steps.max() < 2.5
+
+
+def test_run_until_a_layer_gives_its_input() -> None:
+    graph = _every_operator().build()
+    network = GraphNetwork(graph)
+    x = torch.randn(2, 3, 12, 12)
+    seen: dict[str, torch.Tensor] = {}
+    network(x, watch=lambda node, value: seen.setdefault(node.name, value))
+    last = graph.nodes[-1]
+    assert torch.equal(network(x, until=last.name), seen[last.name])
+    assert list(seen) == list(network.layers)
+
+
+def test_fixed_grid_passes_gradients_where_nothing_saturates() -> None:
+    from edgekit.quantize.ranges import grid_of_range
+
+    x = torch.tensor([-1.0, 0.3, 9.0], requires_grad=True)
+    FixedGrid(grid_of_range(0.0, 6.0))(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [0.0, 1.0, 0.0]
