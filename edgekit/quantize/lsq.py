@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.core.quant import QuantParams
+from edgekit.quantize.network import FixedGrid
 
 SMALLEST_RATIO = 2.0**-6
 """A step does not shrink below this share of the one it started with: at zero nothing could be computed."""
@@ -101,6 +102,7 @@ class LearnedWeightGrid(nn.Module):
         factor = self._gain / self.start.float() ** 2
         return self.start.float() * _with_gradient(_bounded(self.ratio).expand_as(self.start), factor)
 
+    @torch.no_grad()
     def levels(self, weight: Tensor) -> Tensor:
         """Integers that weights round to, in weight's type and shape."""
         return torch.clamp(torch.round(weight / self._along(weight)), -self.qmax, self.qmax)
@@ -166,6 +168,29 @@ class LearnedGrid(nn.Module):
         """The grid as it is now."""
         zero_point = self.zero_point().detach().cpu().numpy().astype(np.int32)
         return QuantParams(scale=self.scale().detach().cpu().numpy(), zero_point=zero_point, num_bits=self.num_bits)
+
+
+class BiasGrid(nn.Module):
+    """Puts a layer's bias on the grid of its products, input step * weight step, as int32 accumulators hold it.
+
+    With few bits per weight that grid is coarse: half of it may be a quarter of a step of the layer's result.
+
+    Args:
+        input_grid: Of the layer's input.
+        weight_grid: Of its weights.
+    """
+
+    def __init__(self, input_grid: FixedGrid | LearnedGrid, weight_grid: LearnedWeightGrid) -> None:
+        super().__init__()
+        self._grids = (input_grid, weight_grid)  # in a tuple, because they belong to the network already
+
+    def forward(self, bias: Tensor) -> Tensor:
+        """The bias on its grid, [channels]; gradients pass as they are."""
+        with torch.no_grad():
+            inputs, products = self._grids
+            step = inputs.scale if isinstance(inputs, FixedGrid) else inputs.scale()
+            scale = (step.float() * products.scale()).to(bias)
+        return bias + (torch.round(bias / scale) * scale - bias).detach()
 
 
 class _Rounded(torch.autograd.Function):

@@ -59,6 +59,7 @@ class GraphNetwork(nn.Module):
         self._positions = {name: str(index) for index, name in enumerate(graph.activations())}
         self._activation_quantizers = nn.ModuleDict()
         self._weight_quantizers = nn.ModuleDict()
+        self._bias_quantizers = nn.ModuleDict()
         self._result_modules = nn.ModuleDict()
         self._last_reader = _last_readers(graph)
 
@@ -81,6 +82,10 @@ class GraphNetwork(nn.Module):
     def quantize_weight(self, layer: str, quantizer: nn.Module | None) -> None:
         """Let a layer's weights pass through a module before they are multiplied; None takes it away."""
         _hang(self._weight_quantizers, self._indices[layer], quantizer)
+
+    def quantize_bias(self, layer: str, quantizer: nn.Module | None) -> None:
+        """Let a layer's bias pass through a module before it is added; None takes it away."""
+        _hang(self._bias_quantizers, self._indices[layer], quantizer)
 
     def pass_result(self, layer: str, module: nn.Module | None) -> None:
         """Let what a layer computes, before its activation, pass through a module; None takes it away."""
@@ -142,7 +147,9 @@ class GraphNetwork(nn.Module):
         return (operator(node, inputs),)
 
     def _layer(self, node: Node, x: Tensor) -> Tensor:
-        weight, bias = self.effective_weight(node.name), self.bias(node.name)
+        weight, bias, index = self.effective_weight(node.name), self.bias(node.name), self._indices[node.name]
+        if index in self._bias_quantizers:
+            bias = self._bias_quantizers[index](bias)
         if node.op == "Gemm":
             return functional.linear(x, weight, bias)
         x, padding = _padded(x, node.ints("pads"))

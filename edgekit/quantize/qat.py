@@ -1,9 +1,8 @@
 """Between a quantized graph and a network that is trained on its grids: put in, read out.
 
-What is trained is what is exported: the network computes on the integers that `read_out` gives, activations are rounded
-where the exported file rounds, and BatchNorm is folded before training begins (static folding), so that there is nothing
-left to fold at the end. Biases are trained in float; on the grid of the products they lose less than half a unit of
-the accumulator.
+What is trained is what is exported: the network computes on the integers that `read_out` gives, activations
+and biases are rounded where the exported file rounds, and BatchNorm is folded before training begins (static folding), so
+that there is nothing left to fold at the end.
 """
 
 from __future__ import annotations
@@ -15,14 +14,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from edgekit.core.errors import QuantizationError
 from edgekit.core.graph import Graph
 from edgekit.core.quant import QuantizedGraph, QuantParams, QuantTensor
 from edgekit.quantize import weights
 from edgekit.quantize.limits import widen_tiny_grids
-from edgekit.quantize.lsq import LearnedGrid, LearnedWeightGrid
+from edgekit.quantize.lsq import BiasGrid, LearnedGrid, LearnedWeightGrid
 from edgekit.quantize.network import FixedGrid, GraphNetwork
 from edgekit.quantize.plan import ActivationGroup, QuantizationPlan, plan_quantization
 from edgekit.quantize.ptq import replace_biases
@@ -59,10 +57,15 @@ def make_trainable(start: QuantizedGraph, latents: Latents = "float") -> GraphNe
         network.quantize_weight(layer.node.name, grid)
         value = _latent(np.asarray(start.graph.constants[layer.weight], np.float32), tensor, latents)
         network.weight(layer.node.name).data.copy_(torch.from_numpy(value))
+    modules: dict[str, FixedGrid | LearnedGrid] = {}
     for group in plan.groups:
         module = _activation_module(start, group)
+        modules |= dict.fromkeys(group.members, module)
         for name in _rounding_members(start.graph, plan, group):
             network.quantize_activation(name, module)
+    for layer in plan.layers:
+        name = layer.node.name
+        network.quantize_bias(name, BiasGrid(modules[layer.input], _weight_grid(network, name)))
     return network
 
 
@@ -111,7 +114,7 @@ def _latent(weight: npt.NDArray[np.float32], tensor: QuantTensor, latents: Laten
     return np.clip(weight, lowest, highest).astype(np.float32)
 
 
-def _activation_module(start: QuantizedGraph, group: ActivationGroup) -> nn.Module:
+def _activation_module(start: QuantizedGraph, group: ActivationGroup) -> FixedGrid | LearnedGrid:
     grid = start.activations[group.members[0]]
     if group.is_fixed or start.graph.input in group.members:
         return FixedGrid(grid)
