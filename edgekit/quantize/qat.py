@@ -1,8 +1,8 @@
 """Between a quantized graph and a network that is trained on its grids: put in, read out.
 
-What is trained is what is exported: the network computes on the integers that `read_out` gives, activations
-and biases are rounded where the exported file rounds, and BatchNorm is folded before training begins (static folding), so
-that there is nothing left to fold at the end.
+What is trained is what is exported: the network computes on the integers that `read_out` gives. Activations and biases
+are rounded where the exported file rounds, and BatchNorm is folded before training begins (static folding), so that
+there is nothing left to fold at the end.
 """
 
 from __future__ import annotations
@@ -133,9 +133,7 @@ def _rounding_members(graph: Graph, plan: QuantizationPlan, group: ActivationGro
     return found
 
 
-def _activation_grids(
-    network: GraphNetwork, plan: QuantizationPlan, start: QuantizedGraph
-) -> dict[str, QuantParams]:
+def _activation_grids(network: GraphNetwork, plan: QuantizationPlan, start: QuantizedGraph) -> dict[str, QuantParams]:
     grids: dict[str, QuantParams] = {}
     for group in plan.groups:
         modules = [network.activation_quantizer(name) for name in _rounding_members(start.graph, plan, group)]
