@@ -5,9 +5,12 @@ arXiv:2004.09576), which learns the offset, too.
 
 Between its ends a grid passes gradients as if it did not round; beyond them it passes none. The step gets
 `round(x / s) - x / s` between the ends and the level of the end beyond them (Esser et al., eq. 3), scaled by
-`1 / sqrt(n * qmax)` (section 2.2) so that it moves in proportion as the weights do. What is learned is the *ratio* of a
-step to the one that it started with: plain gradient descent with the gradient rescaled accordingly takes exactly the
-steps of the paper, and AdamW, whose steps do not depend on the size of the gradient, takes steps in proportion.
+`1 / sqrt(n * qmax)` (section 2.2) so that it moves in proportion as the weights do.
+
+What is learned is held in proportion: a step to the one that it started with, a weight to the end of its channel's grid
+at the start. Plain gradient descent, its gradients rescaled accordingly, takes exactly the steps of the paper. AdamW,
+whose steps do not depend on the size of a gradient, takes steps in proportion: folding BatchNorm leaves channels whose
+weights differ a hundredfold, and one absolute step would be nothing to some and the end of others.
 
 Zero is always on the grid: weights have no zero-point, and the one of an activation is rounded to an integer.
 """
@@ -82,16 +85,19 @@ class LearnedWeightGrid(nn.Module):
         num_weights: Weights per channel.
 
     Attributes:
+        unit: What latent weights are counted in: the end of the grid at the start, float32 [channels].
         ratio: Learned; step / first step, [channels] or [1].
     """
 
     start: Tensor
+    unit: Tensor
 
     def __init__(self, grid: QuantParams, num_weights: int) -> None:
         super().__init__()
         scale = torch.from_numpy(np.array(grid.scale, np.float32))
         has_one = len(scale) > 1 and bool((scale == scale[0]).all())
         self.register_buffer("start", scale)
+        self.register_buffer("unit", scale * grid.qmax)
         self.ratio = nn.Parameter(torch.ones(1 if has_one else len(scale)))
         self.num_bits, self.qmax = grid.num_bits, grid.qmax
         count = num_weights * (len(scale) if has_one else 1)
@@ -102,23 +108,25 @@ class LearnedWeightGrid(nn.Module):
         factor = self._gain / self.start.float() ** 2
         return self.start.float() * _with_gradient(_bounded(self.ratio).expand_as(self.start), factor)
 
-    @torch.no_grad()
-    def levels(self, weight: Tensor) -> Tensor:
-        """Integers that weights round to, in weight's type and shape."""
-        return torch.clamp(torch.round(weight / self._along(weight)), -self.qmax, self.qmax)
+    def real(self, latent: Tensor) -> Tensor:
+        """Latent weights in units of the network's own, in latent's type and shape."""
+        unit = along(self.unit, latent)
+        return _with_gradient(latent, 1.0 / unit**2) * unit
 
-    def forward(self, weight: Tensor) -> Tensor:
+    @torch.no_grad()
+    def levels(self, latent: Tensor) -> Tensor:
+        """Integers that latent weights round to, in latent's type and shape."""
+        return torch.clamp(torch.round(self.real(latent) / along(self.scale(), latent)), -self.qmax, self.qmax)
+
+    def forward(self, latent: Tensor) -> Tensor:
         """Weights on their grid."""
-        return OnGrid.apply(weight, self._along(weight), None, (-self.qmax, self.qmax))  # pyright: ignore[reportReturnType]
+        return OnGrid.apply(self.real(latent), along(self.scale(), latent), None, (-self.qmax, self.qmax))  # pyright: ignore[reportReturnType]
 
     def read_grid(self) -> QuantParams:
         """The grid as it is now."""
         scale = self.scale().detach().cpu().numpy()
         zeros = np.zeros(len(scale), np.int32)
         return QuantParams(scale=scale, zero_point=zeros, axis=0, num_bits=self.num_bits)
-
-    def _along(self, weight: Tensor) -> Tensor:
-        return self.scale().to(weight).reshape(-1, *[1] * (weight.ndim - 1))
 
 
 class LearnedGrid(nn.Module):
@@ -209,6 +217,11 @@ class _Rounded(torch.autograd.Function):
 
 def _rounded(x: Tensor) -> Tensor:
     return _Rounded.apply(x)  # pyright: ignore[reportReturnType]
+
+
+def along(values: Tensor, weight: Tensor) -> Tensor:
+    """Values per channel, [channels], in a shape that broadcasts along a weight's first axis, in its type."""
+    return values.to(weight).reshape(-1, *[1] * (weight.ndim - 1))
 
 
 def _with_gradient(x: Tensor, factor: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.core.graph import Graph, Node
-from edgekit.quantize.lsq import SMALLEST_RATIO, LearnedGrid, LearnedWeightGrid
+from edgekit.quantize.lsq import SMALLEST_RATIO, LearnedGrid, LearnedWeightGrid, along
 from edgekit.quantize.network import GraphNetwork
 from edgekit.quantize.qat import weight_grids
 from edgekit.quantize.reestimation import ResultMean
@@ -146,18 +146,19 @@ class OscillationGuard:
 
     @torch.no_grad()
     def before_step(self) -> None:
-        """Add the gradient of the damping loss, `damping * sum((w - level * step)^2)` (Nagel et al. 2022, eq. 6)."""
+        """Add the gradient of the damping loss, `damping * sum((w - level * step)^2)` (Nagel et al. 2022)."""
         strength = self.config.damping * _rising(self._progress)
         if strength == 0.0:
             return
         for layer in self.config.layers:
-            weight, grid = self.network.weight(layer), self._grids[layer]
-            if weight.grad is None:
+            latent, grid = self.network.weight(layer), self._grids[layer]
+            if latent.grad is None:
                 continue
-            error = weight - grid(weight)
-            # Beyond the ends the straight-through gradient is none, and nothing swings there.
-            end = grid.qmax * grid.scale().reshape(-1, *[1] * (weight.ndim - 1))
-            weight.grad.add_(torch.where(weight.abs() <= end, error, 0.0), alpha=2.0 * strength)
+            # Of the latent weights, whose gradients are scaled by their unit squared. Beyond the ends the
+            # straight-through gradient is none, and nothing swings there.
+            unit, end = along(grid.unit, latent), grid.qmax * along(grid.scale(), latent)
+            error = latent - grid(latent) / unit
+            latent.grad.add_(torch.where((latent * unit).abs() <= end, error, 0.0), alpha=2.0 * strength)
 
     @torch.no_grad()
     def after_step(self, step: int, num_steps: int) -> None:
@@ -168,9 +169,9 @@ class OscillationGuard:
         last = self.config.freeze_threshold
         threshold = last * (_START_OF_THRESHOLD + (1.0 - _START_OF_THRESHOLD) * _rising(self._progress))
         for layer, swings in self._swings.items():
-            weight, grid = self.network.weight(layer), self._grids[layer]
-            swings.update(grid.levels(weight), threshold)
-            _hold_frozen(weight, swings, grid.scale())
+            latent, grid = self.network.weight(layer), self._grids[layer]
+            swings.update(grid.levels(latent), threshold)
+            _hold_frozen(latent, swings, grid.scale() / grid.unit)
 
     def after_epoch(self, epoch: int, num_epochs: int) -> None:
         """Nothing to do."""
@@ -179,13 +180,13 @@ class OscillationGuard:
     def hold(self, state: dict[str, Tensor]) -> None:
         """Put frozen weights of an averaged state on their levels, in place."""
         for layer, swings in self._swings.items():
-            ratio = state[self._ratio_names[layer]]
-            _hold_frozen(state[self._weight_names[layer]], swings, self._grids[layer].start * ratio)
+            grid, ratio = self._grids[layer], state[self._ratio_names[layer]]
+            _hold_frozen(state[self._weight_names[layer]], swings, grid.start * ratio / grid.unit)
 
 
-def _hold_frozen(weight: Tensor, swings: Swings, scale: Tensor) -> None:
-    value = swings.level.to(weight) * scale.to(weight).reshape(-1, *[1] * (weight.ndim - 1))
-    weight.copy_(torch.where(swings.frozen.bool(), value, weight))
+def _hold_frozen(latent: Tensor, swings: Swings, step: Tensor) -> None:
+    """Put frozen latent weights on their levels, `step` apart."""
+    latent.copy_(torch.where(swings.frozen.bool(), swings.level.to(latent) * along(step, latent), latent))
 
 
 def _rising(progress: float) -> float:

@@ -20,7 +20,7 @@ from edgekit.core.graph import Graph
 from edgekit.core.quant import QuantizedGraph, QuantParams, QuantTensor
 from edgekit.quantize import weights
 from edgekit.quantize.limits import widen_tiny_grids
-from edgekit.quantize.lsq import BiasGrid, LearnedGrid, LearnedWeightGrid
+from edgekit.quantize.lsq import BiasGrid, LearnedGrid, LearnedWeightGrid, along
 from edgekit.quantize.network import FixedGrid, GraphNetwork
 from edgekit.quantize.plan import ActivationGroup, QuantizationPlan, plan_quantization
 from edgekit.quantize.ptq import replace_biases
@@ -39,8 +39,8 @@ _CELL = 0.499
 def make_trainable(start: QuantizedGraph, latents: Latents = "float") -> GraphNetwork:
     """The network of a quantized graph with grids that learn.
 
-    It begins with the integers, grids and biases of `start`. Grids of the input and of Sigmoids and Softmaxes stay as
-    they are; activations that share a grid share one module.
+    It begins with the integers, grids and biases of `start`; its weights are latent ones (`LearnedWeightGrid.real`).
+    Grids of the input and of Sigmoids and Softmaxes stay as they are; activations that share a grid share one module.
 
     Args:
         start: Fully quantized, its weights symmetric per_channel.
@@ -56,7 +56,7 @@ def make_trainable(start: QuantizedGraph, latents: Latents = "float") -> GraphNe
         grid = LearnedWeightGrid(tensor.params, math.prod(tensor.values.shape[1:]))
         network.quantize_weight(layer.node.name, grid)
         value = _latent(np.asarray(start.graph.constants[layer.weight], np.float32), tensor, latents)
-        network.weight(layer.node.name).data.copy_(torch.from_numpy(value))
+        network.weight(layer.node.name).data.copy_(torch.from_numpy(value) / along(grid.unit, torch.from_numpy(value)))
     modules: dict[str, FixedGrid | LearnedGrid] = {}
     for group in plan.groups:
         module = _activation_module(start, group)
@@ -146,11 +146,12 @@ def _activation_grids(network: GraphNetwork, plan: QuantizationPlan, start: Quan
 
 def _levels(network: GraphNetwork, name: str, learned: QuantParams, grid: QuantParams) -> npt.NDArray[np.int8]:
     """The integers as the network rounds them; anew where the guarded grid is another."""
-    weight = network.weight(name).detach()
-    weights.require_finite(weight.cpu().numpy(), f"{name}.weight")
+    module, latent = _weight_grid(network, name), network.weight(name).detach()
+    weight = module.real(latent).cpu().numpy()
+    weights.require_finite(weight, f"{name}.weight")
     if np.array_equal(learned.scale, grid.scale):
-        return _weight_grid(network, name).levels(weight).cpu().numpy().astype(np.int8)
-    return weights.round_to_nearest(weight.cpu().numpy(), grid)
+        return module.levels(latent).cpu().numpy().astype(np.int8)
+    return weights.round_to_nearest(weight, grid)
 
 
 def _weight_grid(network: GraphNetwork, name: str) -> LearnedWeightGrid:

@@ -10,13 +10,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from edgekit.core.quant import QuantParams
-from edgekit.quantize.lsq import SMALLEST_RATIO, LearnedGrid, LearnedWeightGrid, OnGrid
+from edgekit.quantize.lsq import SMALLEST_RATIO, LearnedGrid, LearnedWeightGrid, OnGrid, along
 from edgekit.quantize.ranges import grid_of_range
 
 
 def _weight_grid(scale: list[float], num_bits: int = 4) -> QuantParams:
     zeros = np.zeros(len(scale), np.int32)
     return QuantParams(scale=np.array(scale, np.float32), zero_point=zeros, axis=0, num_bits=num_bits)
+
+
+def _latent(weight: Tensor | list[list[float]], grid: LearnedWeightGrid) -> Tensor:
+    real = torch.as_tensor(weight)
+    return real / along(grid.unit, real)
 
 
 def _smooth(x: Tensor, scale: Tensor, zero_point: Tensor, residue: Tensor, ends: tuple[int, int]) -> Tensor:
@@ -62,9 +67,8 @@ def test_gradient_of_a_step_is_the_level_beyond_the_ends_and_the_rounding_betwee
 
 
 def test_channels_get_gradients_of_their_own() -> None:
-    weight = torch.tensor([[9.0, 0.8], [0.0, -9.0]])
     grid = LearnedWeightGrid(_weight_grid([0.5, 0.25]), num_weights=2)
-    grid(weight).sum().backward()
+    grid(_latent([[9.0, 0.8], [0.0, -9.0]], grid)).sum().backward()
     assert grid.ratio.grad is not None
     gain = 1 / math.sqrt(2 * 7)
     expected = [gain * (7 + 0.4) / 0.5, gain * -7 / 0.25]
@@ -75,13 +79,23 @@ def test_plain_descent_moves_a_step_as_in_the_paper() -> None:
     """s <- s - rate * gradient / sqrt(n * qmax) (Esser et al. 2020, section 2.2), whatever s began with."""
     weight = torch.randn(16, generator=torch.Generator().manual_seed(1)).reshape(1, 16)
     grid = LearnedWeightGrid(_weight_grid([0.2]), num_weights=16)
-    (grid(weight) ** 2).sum().backward()
+    (grid(_latent(weight, grid)) ** 2).sum().backward()
     direct = torch.tensor([[0.2]], requires_grad=True)
     (OnGrid.apply(weight, direct, None, (-7, 7)) ** 2).sum().backward()  # pyright: ignore[reportOperatorIssue]
     assert grid.ratio.grad is not None
     assert direct.grad is not None
     moved = 0.2 * (1 - 0.01 * float(grid.ratio.grad))
     assert moved == pytest.approx(0.2 - 0.01 * float(direct.grad) / math.sqrt(16 * 7), rel=1e-5)
+
+
+def test_plain_descent_moves_weights_as_if_they_were_held_as_they_are() -> None:
+    grid = LearnedWeightGrid(_weight_grid([0.2, 0.01]), num_weights=3)
+    real = torch.tensor([[0.3, -0.5, 1.0], [0.01, 0.02, -0.03]])
+    latent = _latent(real, grid).requires_grad_()
+    (grid(latent) * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
+    assert latent.grad is not None
+    moved = grid.real(latent.detach() - 0.001 * latent.grad)
+    assert torch.allclose(moved, real - 0.001 * torch.tensor([1.0, 2.0, 3.0]), atol=1e-6)
 
 
 def test_a_layer_of_one_step_learns_one() -> None:
@@ -143,7 +157,8 @@ def test_levels_are_what_the_layer_multiplies_with() -> None:
     weight = torch.randn(6, 3, 3, 3, generator=torch.Generator().manual_seed(4))
     grid = LearnedWeightGrid(_weight_grid([0.3, 0.1, 0.2, 0.4, 0.25, 0.15]), num_weights=27)
     grid.ratio.data.uniform_(0.7, 1.3, generator=torch.Generator().manual_seed(5))
-    levels = grid.levels(weight).detach().numpy().astype(np.int8)
+    weight = _latent(weight, grid)
+    levels = grid.levels(weight).numpy().astype(np.int8)
     assert np.abs(levels).max() == 7
     with torch.no_grad():
         assert np.array_equal(grid(weight).numpy(), grid.read_grid().dequantize(levels))
