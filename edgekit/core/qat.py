@@ -20,7 +20,8 @@ class QatSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Args:
         epochs: Passes over the training pictures; 0 for none.
         optimizer: "sgd" (Nesterov momentum 0.9) or "adamw".
-        learning_rate: Peak rate, after a tenth of the first epoch; cosine to zero.
+        learning_rate: Peak rate (of a weight with AdamW: as a share of its channel's largest), after a tenth of the
+            first epoch; cosine to zero.
         batch_size: Pictures per step; None for 128, and fewer where there are few pictures.
         weight_decay: Not applied to biases and steps.
         distill_weight: Share of the loss that compares with the float network (Hinton et al. 2015); 1 needs no labels.
@@ -36,7 +37,7 @@ class QatSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     epochs: _Natural = 0
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    learning_rate: _Positive = 5e-4
+    learning_rate: _Positive = 1e-3
     batch_size: _Count | None = None
     weight_decay: _NotNegative = 0.0
     distill_weight: _Share = 1.0
@@ -44,7 +45,7 @@ class QatSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     start: Literal["float", "grid"] = "float"
     swinging_layers: Literal["depthwise", "all"] = "depthwise"
     damping: _NotNegative = 0.0
-    freeze_threshold: _NotNegative = 0.0
+    freeze_threshold: _NotNegative = 0.02
     ema_decay: _ShareBelowOne = 0.0
     grad_clip: _NotNegative = 0.0
     seed: _Natural = 0
