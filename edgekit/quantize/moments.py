@@ -1,0 +1,175 @@
+"""Second moments of what layers multiply their weights with, in constant memory: what rounding weighs errors by.
+
+A layer turns columns x (its input at one output position, im2col) into W x + b. When earlier layers are quantized it
+sees x' instead, and its rounded weights Q answer Q x' + b'. The mean squared difference to what the float network
+computes needs no pictures any more once the moments of x and x' are known (Frantar and Alistarh 2022, section 3, with
+the float network's x as in Nagel et al. 2020, section 3.4): over all biases the best is b' = b + W E[x] - Q E[x'], and
+
+    E |W x + b - Q x' - b'|^2 = tr((V - Q) H (V - Q)') + what no weights can make good,
+
+with H the covariance of x' and V = W C H^-1 the least-squares weights, C the covariance of x with x'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edgekit.core.errors import QuantizationError
+from edgekit.core.graph import Node
+from edgekit.quantize.network import GraphNetwork
+
+Moments64 = npt.NDArray[np.float64]
+
+MAX_POSITIONS = 128
+"""Output positions per picture that are drawn: neighbouring ones are alike."""
+
+
+class LayerMoments(msgspec.Struct, frozen=True, kw_only=True):
+    """Moments of one layer's columns, means over pictures and drawn positions.
+
+    Args:
+        covariance: float64 [groups, inputs, inputs], of the quantized network's columns x'.
+        cross: float64 [groups, inputs, inputs], covariance of the float network's x (rows) with x' (columns).
+        mean: float64 [groups, inputs], of x'.
+        float_mean: float64 [groups, inputs], of x.
+        num_positions: Output positions of the layer.
+    """
+
+    covariance: Moments64
+    cross: Moments64
+    mean: Moments64
+    float_mean: Moments64
+    num_positions: int
+
+
+def measure_moments(
+    network: GraphNetwork,
+    quantized: GraphNetwork,
+    layers: Collection[str],
+    batches: Iterable[Tensor],
+    *,
+    seed: int = 0,
+) -> dict[str, LayerMoments]:
+    """Run both networks as far as the last of some layers, and gather the moments of what they read.
+
+    Args:
+        network: The float network.
+        quantized: The same with everything quantized so far.
+        layers: Names of the layers wanted.
+        batches: Normalized pictures, float32 [n, c, h, w]; one batch is held at a time.
+        seed: Which positions are drawn.
+
+    Raises:
+        QuantizationError: No pictures, or an input that is not finite; names the layer.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    wanted = [name for name in network.layers if name in layers]
+    sums = {name: _Sums(network, network.layers[name]) for name in wanted}
+    last = _last_to_run(network, wanted)
+    with torch.inference_mode():
+        for batch in batches:
+            plain: dict[str, Tensor] = {}
+            chosen = {name: each.draw_positions(generator) for name, each in sums.items()}
+
+            def keep(node: Node, x: Tensor, into: dict[str, Tensor] = plain, at: dict[str, Tensor] = chosen) -> None:
+                if node.name in sums:
+                    into[node.name] = sums[node.name].columns(x, at[node.name])
+
+            network(batch, watch=keep, until=last)
+            other: dict[str, Tensor] = {}
+
+            def keep_other(
+                node: Node, x: Tensor, into: dict[str, Tensor] = other, at: dict[str, Tensor] = chosen
+            ) -> None:
+                if node.name in sums:
+                    into[node.name] = sums[node.name].columns(x, at[node.name])
+
+            quantized(batch, watch=keep_other, until=last)
+            for name, each in sums.items():
+                each.add(plain[name], other[name])
+    return {name: each.result() for name, each in sums.items()}
+
+
+def _last_to_run(network: GraphNetwork, layers: Collection[str]) -> str:
+    order = [node.name for node in network.graph.nodes if node.name in layers]
+    return order[-1]
+
+
+class _Sums:
+    """Running sums of one layer; shifted by the first batch's mean, so that covariances do not cancel."""
+
+    def __init__(self, network: GraphNetwork, node: Node) -> None:
+        self.node = node
+        weight = network.weight(node.name)
+        self.groups = node.int("group") if node.op == "Conv" else 1
+        self.kernel = tuple(weight.shape[2:])
+        self.size = int(weight[0].numel())
+        shape = network.graph.shapes[node.output]
+        self.map = (shape[2], shape[3]) if node.op == "Conv" else (1, 1)
+        self.shift: Tensor | None = None
+        zeros = torch.zeros(self.groups, self.size, self.size, dtype=torch.float64)
+        self.square, self.cross = zeros, zeros.clone()
+        self.sum = torch.zeros(self.groups, self.size, dtype=torch.float64)
+        self.float_sum = self.sum.clone()
+        self.num_columns = 0
+
+    def draw_positions(self, generator: torch.Generator) -> Tensor:
+        """Indices of output positions, the same for every picture of a batch and for both networks."""
+        num_positions = self.map[0] * self.map[1]
+        return torch.randperm(num_positions, generator=generator)[:MAX_POSITIONS]
+
+    def columns(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Columns [groups, n * positions, inputs], inputs in the order of `weight[0]`."""
+        if self.node.op == "Gemm":
+            return x.reshape(1, -1, self.size)
+        top, left, bottom, right = self.node.ints("pads")
+        strides, dilations = self.node.ints("strides"), self.node.ints("dilations")
+        if top or left or bottom or right:
+            x = functional.pad(x, (left, right, top, bottom))
+        rows = torch.div(positions, self.map[1], rounding_mode="floor") * strides[0]
+        cols = positions % self.map[1] * strides[1]
+        taps = [
+            x[:, :, rows + i * dilations[0], cols + j * dilations[1]]
+            for i in range(self.kernel[0])
+            for j in range(self.kernel[1])
+        ]
+        stacked = torch.stack(taps, dim=-1)  # [n, channels, positions, taps]
+        n, channels, num_positions, num_taps = stacked.shape
+        grouped = stacked.reshape(n, self.groups, channels // self.groups, num_positions, num_taps)
+        return grouped.permute(1, 0, 3, 2, 4).reshape(self.groups, n * num_positions, self.size)
+
+    def add(self, plain: Tensor, quantized: Tensor) -> None:
+        if not bool(torch.isfinite(quantized).all() and torch.isfinite(plain).all()):
+            raise QuantizationError(
+                f"layer {self.node.name}: its input on a calibration picture is not finite",
+                hint="the checkpoint is damaged, or its training diverged",
+            )
+        if self.shift is None:
+            self.shift = plain.mean(1, keepdim=True)
+        plain, quantized = plain - self.shift, quantized - self.shift
+        self.square += (quantized.transpose(1, 2) @ quantized).double()
+        self.cross += (plain.transpose(1, 2) @ quantized).double()
+        self.sum += quantized.sum(1, dtype=torch.float64)
+        self.float_sum += plain.sum(1, dtype=torch.float64)
+        self.num_columns += plain.shape[1]
+
+    def result(self) -> LayerMoments:
+        if self.shift is None:
+            raise QuantizationError(f"layer {self.node.name}: no calibration pictures")
+        n = self.num_columns
+        mean, float_mean = self.sum / n, self.float_sum / n
+        shift = self.shift[:, 0].double()
+        return LayerMoments(
+            covariance=(self.square / n - mean[:, :, None] * mean[:, None, :]).numpy(),
+            cross=(self.cross / n - float_mean[:, :, None] * mean[:, None, :]).numpy(),
+            mean=(mean + shift).numpy(),
+            float_mean=(float_mean + shift).numpy(),
+            num_positions=self.map[0] * self.map[1],
+        )
