@@ -1,0 +1,224 @@
+"""Round a whole network layer by layer, each on the inputs that the layers before it leave when they are quantized.
+
+Layers are taken in waves. A wave runs the float and the quantized network over the calibration pictures once, gathers
+the moments of its layers' inputs (`moments`), and rounds them (`rounding`); then the quantized network has their
+integers. Small networks have one layer per wave; in deeper ones neighbours share a wave, so that the number of passes
+stays bounded, and see their wave's earlier layers unrounded. Nothing grows with the number of pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edgekit.core.progress import Progress
+from edgekit.core.quant import QuantizedGraph, QuantParams, QuantTensor
+from edgekit.quantize.layer_problem import LayerProblem, RoundedWeights, RoundingMethod
+from edgekit.quantize.moments import LayerMoments, measure_moments
+from edgekit.quantize.network import GraphNetwork, fake_quantize_activations
+from edgekit.quantize.plan import Layer
+from edgekit.quantize.ptq import DecidedLayer, QuantizationStart, finish_quantization, guarded_grid
+from edgekit.quantize.rounding import RoundingConfig, choose_scales, round_best
+
+Pictures = Callable[[], Iterable[Tensor]]
+"""Gives batches of normalized calibration pictures, float32 [n, c, h, w], anew at every call."""
+
+
+class LayerwiseConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How a network is rounded.
+
+    Args:
+        methods: What is tried for each layer besides the nearest levels.
+        rate_weight: Price of a bit, as a share of the mean error that rounding a weight to the nearest level costs in
+            its layer; 0 asks for the least error. At high rates a bit halves the step and saves 1.4 of it.
+        max_waves: Passes over the pictures.
+        damping: Of a Hessian, as a share of its mean diagonal.
+        mantissa_bits: Significant bits of a weight scale; None for all.
+    """
+
+    methods: tuple[RoundingMethod, ...] = ("gptq", "adaround")
+    rate_weight: float = 0.0
+    max_waves: int = 24
+    damping: float = 0.01
+    mantissa_bits: int | None = None
+
+
+class LayerOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a layer.
+
+    Args:
+        name: Of its node.
+        num_bits: Grid bits.
+        method: What gave the least cost.
+        sqnr_db: Power of the layer's output over that of the error, in decibels; how good the rounding is on its own.
+        nearest_sqnr_db: The same of rounding to the nearest level on the grid that reaches the largest weight.
+        entropy_bytes: Order-0 entropy of its levels.
+    """
+
+    name: str
+    num_bits: int
+    method: RoundingMethod
+    sqnr_db: float
+    nearest_sqnr_db: float
+    entropy_bytes: float
+
+
+def round_network(
+    start: QuantizationStart, pictures: Pictures, config: LayerwiseConfig, progress: Progress
+) -> tuple[QuantizedGraph, tuple[LayerOutcome, ...]]:
+    """Decide all weights and biases.
+
+    Args:
+        start: Grids; those of the weights say how many bits each layer has.
+        pictures: Calibration pictures.
+        config: How.
+        progress: Advanced once per layer.
+
+    Raises:
+        QuantizationError: No pictures, or a weight or activation that is not finite; names the layer.
+    """
+    decided: dict[str, DecidedLayer] = {}
+    outcomes: list[LayerOutcome] = []
+    layers = {layer.node.name: layer for layer in start.plan.layers}
+    progress.begin("round layers", len(layers))
+    network = GraphNetwork(start.graph)
+    quantized = GraphNetwork(start.graph)
+    fake_quantize_activations(quantized, start.activations)
+    for name, operand in start.operands.items():
+        quantized.set_operand(name, torch.from_numpy(operand.dequantize()))
+    for wave in plan_waves(list(layers), config.max_waves):
+        moments = measure_moments(network, quantized, wave, pictures())
+        for name in wave:
+            decision, outcome = _round_layer(start, layers[name], moments.pop(name), config)
+            decided[name] = decision
+            outcomes.append(outcome)
+            _put(quantized, name, decision)
+            progress.advance()
+    progress.end()
+    return finish_quantization(start, decided), tuple(outcomes)
+
+
+def plan_waves(layers: Sequence[str], max_waves: int) -> Iterator[tuple[str, ...]]:
+    """Consecutive layers in at most so many groups of about equal size.
+
+    >>> list(plan_waves("abcde", 3))
+    [('a', 'b'), ('c', 'd'), ('e',)]
+    """
+    num_waves = min(max_waves, len(layers))
+    for part in np.array_split(np.arange(len(layers)), num_waves):
+        yield tuple(layers[index] for index in part)
+
+
+def layer_problem(name: str, weight: npt.NDArray[np.floating], moments: LayerMoments, damping: float) -> LayerProblem:
+    """The rounding problem of a layer: weights that answer best on the quantized inputs, and what errors cost.
+
+    Args:
+        name: Layer name.
+        weight: Float weights, OIHW or [out, in].
+        moments: Of its inputs.
+        damping: Share of the mean diagonal that holds the wanted weights near the float ones.
+    """
+    groups, size, _ = moments.covariance.shape
+    own = np.asarray(weight, np.float64).reshape(groups, -1, size)
+    ridge = damping * np.maximum(np.trace(moments.covariance, axis1=1, axis2=2) / size, np.finfo(np.float64).tiny)
+    lifted = ridge[:, None, None] * np.eye(size)
+    # Ridge regression about the float weights: V = W (C + r) (H + r)^-1.
+    wanted = np.linalg.solve(
+        moments.covariance + lifted, ((moments.cross + lifted).transpose(0, 2, 1)) @ own.transpose(0, 2, 1)
+    ).transpose(0, 2, 1)
+    return LayerProblem(name=name, weights=wanted, hessian=moments.covariance, importance=np.ones(wanted.shape[:2]))
+
+
+def _round_layer(
+    start: QuantizationStart, layer: Layer, moments: LayerMoments, config: LayerwiseConfig
+) -> tuple[DecidedLayer, LayerOutcome]:
+    name = layer.node.name
+    weight = np.asarray(start.graph.constants[layer.weight], np.float64)
+    own_grid = start.weight_grids[name]
+    problem = layer_problem(name, weight, moments, config.damping)
+    shape = problem.weights.shape
+    plain = _plain(start, layer, problem)
+    rounding = RoundingConfig(
+        methods=config.methods,
+        damping=config.damping,
+        mantissa_bits=config.mantissa_bits,
+        rate_weight=config.rate_weight * plain.error / weight.size,
+    )
+    scales = choose_scales(
+        problem, own_grid.num_bits, mantissa_bits=config.mantissa_bits, rate_weight=rounding.rate_weight
+    )
+    rounded = _rounded_on(start, layer, problem, scales, rounding)
+    grid = _grid(own_grid, rounded.scales)
+    values = rounded.levels.reshape(weight.shape).astype(np.int8)
+    real = grid.dequantize(values).astype(np.float64).reshape(shape)
+    bias = _bias_of(start, layer) + _mean_output(weight.reshape(shape), moments.float_mean)
+    decision = DecidedLayer(
+        weight=QuantTensor(values=values, params=grid), bias=bias - _mean_output(real, moments.mean)
+    )
+    power = float(np.einsum("goi,gij,goj->", problem.weights, problem.hessian, problem.weights))
+    outcome = LayerOutcome(
+        name=name,
+        num_bits=own_grid.num_bits,
+        method=rounded.method,
+        sqnr_db=_decibels(power, rounded.error),
+        nearest_sqnr_db=_decibels(power, plain.error),
+        entropy_bytes=rounded.num_bits / 8,
+    )
+    return decision, outcome
+
+
+def _plain(start: QuantizationStart, layer: Layer, problem: LayerProblem) -> RoundedWeights:
+    """Rounding to nearest on the grid that reaches the largest weights: what everybody does, for comparison."""
+    grid = guarded_grid(start, layer, start.weight_grids[layer.node.name])
+    scales = grid.scale.astype(np.float64).reshape(problem.weights.shape[:2])
+    return round_best(problem, grid.num_bits, RoundingConfig(methods=()), scales=scales)
+
+
+def _rounded_on(
+    start: QuantizationStart,
+    layer: Layer,
+    problem: LayerProblem,
+    scales: npt.NDArray[np.float64],
+    config: RoundingConfig,
+) -> RoundedWeights:
+    """Round on scales that kernels take, and that float32 holds."""
+    own_grid = start.weight_grids[layer.node.name]
+    grid = guarded_grid(start, layer, _grid(own_grid, scales))
+    return round_best(problem, own_grid.num_bits, config, scales=grid.scale.astype(np.float64).reshape(scales.shape))
+
+
+def _grid(like: QuantParams, scales: npt.NDArray[np.float64]) -> QuantParams:
+    return msgspec.structs.replace(like, scale=scales.reshape(-1).astype(np.float32))
+
+
+def _bias_of(start: QuantizationStart, layer: Layer) -> npt.NDArray[np.float64]:
+    if layer.bias is None:
+        return np.zeros(start.graph.constants[layer.weight].shape[0])
+    return np.asarray(start.graph.constants[layer.bias], np.float64).reshape(-1)
+
+
+def _mean_output(weight: npt.NDArray[np.float64], mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """What a layer answers on the mean column, without bias, [out]."""
+    return np.einsum("goi,gi->go", weight, mean).reshape(-1)
+
+
+def _put(network: GraphNetwork, name: str, decision: DecidedLayer) -> None:
+    with torch.no_grad():
+        network.weight(name).copy_(torch.from_numpy(decision.weight.dequantize()))
+        if decision.bias is not None:
+            network.bias(name).copy_(torch.from_numpy(decision.bias.astype(np.float32)))
+
+
+def _decibels(power: float, error: float) -> float:
+    smallest = float(np.finfo(np.float64).tiny)
+    return float(10 * np.log10(max(power, smallest) / max(error, smallest)))
+
+
+def decided_bits(outcomes: Iterable[LayerOutcome]) -> Mapping[str, int]:
+    """Layer name -> grid bits."""
+    return {outcome.name: outcome.num_bits for outcome in outcomes}
