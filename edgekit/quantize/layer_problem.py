@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.core.entropy import order0_bits
+from edgekit.core.entropy import order0_bits_of_counts
 from edgekit.core.errors import QuantizationError
 
 Reals: TypeAlias = npt.NDArray[np.float64]
@@ -111,17 +111,27 @@ def error_of(problem: LayerProblem, levels: Levels, scales: Reals) -> float:
         levels: int64 [groups, outputs, inputs].
         scales: float64 [groups, outputs].
     """
+    return max(0.0, float(output_errors(problem, levels, scales).sum()))
+
+
+def output_errors(problem: LayerProblem, levels: Levels, scales: Reals) -> Reals:
+    """float64 [groups, outputs], what each output adds to `error_of`."""
     errors = problem.weights - levels * scales[:, :, None]
-    per_output = ((errors @ problem.hessian) * errors).sum(2)
-    return max(0.0, float((problem.importance * per_output).sum()))
+    return problem.importance * ((errors @ problem.hessian) * errors).sum(2)
 
 
 def rounded_of(problem: LayerProblem, levels: Levels, scales: Reals, method: RoundingMethod) -> RoundedWeights:
     """Levels with what they cost."""
+    counts = np.bincount((levels - levels.min()).ravel())
     return RoundedWeights(
         levels=levels,
         scales=scales,
         error=error_of(problem, levels, scales),
-        num_bits=order0_bits(levels),
+        num_bits=order0_bits_of_counts(counts[counts > 0]),
         method=method,
     )
+
+
+def cost(rounded: RoundedWeights, rate_weight: float) -> float:
+    """Error plus the price of the bits, in units of the error."""
+    return rounded.error + rate_weight * rounded.num_bits

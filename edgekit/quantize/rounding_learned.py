@@ -11,35 +11,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.quantize.rounding_columns import Levels, Reals
+from edgekit.quantize.layer_problem import Levels, Reals
+from edgekit.quantize.rounding_config import LearningConfig
 
 _Singles = npt.NDArray[np.float32]
 
 _STRETCH, _SHIFT = np.float32(1.2), np.float32(0.1)
 """zeta - gamma and -gamma of eq. 23: the sigmoid is stretched so that it reaches 0 and 1."""
 _MEAN_DECAY, _SQUARE_DECAY = np.float32(0.9), np.float32(0.99)
-
-
-class LearningConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How rounding is learned.
-
-    Args:
-        num_steps: Of Adam.
-        learning_rate: Of Adam, for the variable under the sigmoid.
-        regularization: Weight of eq. 24 against an output error in units of a squared step.
-        warm_up: Share of the steps without regularizer.
-        beta_start: Exponent of the regularizer at first: only what is nearly decided is pushed.
-        beta_end: At last: everything is pushed.
-        start: How far towards the start's answer a weight begins, 0.5 to 1.
-    """
-
-    num_steps: int = 300
-    learning_rate: float = 0.05
-    regularization: float = 0.05
-    warm_up: float = 0.2
-    beta_start: float = 20.0
-    beta_end: float = 2.0
-    start: float = 0.75
 
 
 class SoftProblem(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgekit.quantize.layer_problem import LayerProblem, Levels, Reals, qmax_of, require_sound
+from edgekit.quantize.layer_problem import LayerProblem, Reals, RoundedWeights, qmax_of, require_sound
 from edgekit.quantize.ranges import SMALLEST_SCALE
+from edgekit.quantize.rounding_config import DEFAULT_ROUNDING, RoundingConfig
 
 _NUM_COARSE = 13
 _NUM_FINE = 4
@@ -19,14 +20,7 @@ _EVEN_SHARE = 0.01
 """Weights of inputs that hardly occur count as if these had this share of the mean energy."""
 
 
-def choose_scales(
-    problem: LayerProblem,
-    num_bits: int,
-    *,
-    one_scale: bool = False,
-    mantissa_bits: int | None = None,
-    rate_weight: float = 0.0,
-) -> Reals:
+def choose_scales(problem: LayerProblem, num_bits: int, config: RoundingConfig = DEFAULT_ROUNDING) -> Reals:
     """The scale of each output of least error over the shares of its largest weight that the grid may end at.
 
     Outputs of zeros get the largest scale of the others, 1 if all are zeros, as `weights.choose_weight_grid` does.
@@ -34,11 +28,9 @@ def choose_scales(
     Args:
         problem: Of the layer.
         num_bits: Grid bits, 2 to 8.
-        one_scale: One for the whole layer.
-        mantissa_bits: Scales are rounded up to so many significant bits; None keeps float64. A packed file pays for
-            each bit of a scale.
-        rate_weight: Price of a bit in units of the error. Above 0, no scale is finer than what pays at this price
-            (Gish and Pierce 1968: `price * scale^2 = 6 rate_weight / ln 2`).
+        config: One scale or many; how many significant bits (a packed file pays for each; rounded up); price of a bit.
+            Where bits have a price, no scale is finer than what pays at this price (Gish and Pierce 1968:
+            `price * scale^2 = 6 rate_weight / ln 2`).
 
     Returns:
         float64 [groups, outputs], above 0.
@@ -53,14 +45,16 @@ def choose_scales(
     alive = ends > 0
     if not alive.any():
         return np.ones_like(ends)
-    if one_scale:
+    if config.one_scale:
         ends = np.full_like(ends, ends.max())
     scales = np.where(ends > 0, ends, 1.0) / qmax
-    scales = scales * _best_shares(problem, energies, scales, num_bits, one_scale=one_scale)
-    if rate_weight > 0:
-        scales = np.maximum(scales, _paying_scales(problem, energies, rate_weight, ends, one_scale=one_scale))
+    scales = scales * _best_shares(problem, energies, scales, num_bits, one_scale=config.one_scale)
+    if config.rate_weight > 0:
+        scales = np.maximum(
+            scales, _paying_scales(problem, energies, config.rate_weight, ends, one_scale=config.one_scale)
+        )
     scales = np.where(alive, scales, scales[alive].max())
-    return with_short_mantissa(np.maximum(scales, SMALLEST_SCALE), mantissa_bits)
+    return with_short_mantissa(np.maximum(scales, SMALLEST_SCALE), config.mantissa_bits)
 
 
 def with_short_mantissa(scales: Reals, mantissa_bits: int | None) -> Reals:
@@ -76,14 +70,10 @@ def with_short_mantissa(scales: Reals, mantissa_bits: int | None) -> Reals:
 
 
 def refit_scales(
-    problem: LayerProblem,
-    levels: Levels,
-    scales: Reals,
-    *,
-    one_scale: bool = False,
-    mantissa_bits: int | None = None,
+    problem: LayerProblem, rounded: RoundedWeights, *, one_scale: bool = False, mantissa_bits: int | None = None
 ) -> Reals:
     """The scales of least error for given levels: `s = W H L^T / L H L^T`; where that is no better, those given."""
+    levels, scales = rounded.levels, rounded.scales
     moved = levels @ problem.hessian
     products = (moved * problem.weights).sum(2)
     energies = (moved * levels).sum(2)

@@ -69,6 +69,28 @@ def test_knapsack_equals_brute_force_on_layers_like_a_network(seed: int, share: 
     assert cost_of(costs, choice) == pytest.approx(best, rel=1e-9)
 
 
+@given(st.integers(0, 2**32), st.floats(0.05, 0.95))
+def test_knapsack_equals_plain_dynamic_programming_on_many_layers(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    weights = [np.sort(rng.integers(1, 60, 6)).astype(float) for _ in range(25)]
+    costs = [np.sort(rng.integers(0, 1000, 6))[::-1].astype(float) for _ in weights]
+    low, high = (sum(int(pick(each)) for each in weights) for pick in (np.min, np.max))
+    capacity = int(low + share * (high - low))
+    # Least cost at each weight up to the capacity, one layer after the other.
+    best = np.full(capacity + 1, np.inf)
+    best[0] = 0.0
+    for cost, weight in zip(costs, weights, strict=True):
+        after = np.full(capacity + 1, np.inf)
+        for paid, taken in zip(cost, weight.astype(int), strict=True):
+            if taken <= capacity:
+                after[taken:] = np.minimum(after[taken:], best[: capacity + 1 - taken] + paid)
+        best = after
+    choice = solve(costs, weights, capacity)
+    assert choice is not None
+    assert cost_of(weights, choice) <= capacity
+    assert cost_of(costs, choice) == best.min()
+
+
 def test_knapsack_takes_the_cheapest_of_everything_when_capacity_is_infinite() -> None:
     costs, weights = random_layers(30, 0)
     assert solve(costs, weights, math.inf) == tuple(int(cost.argmin()) for cost in costs)
