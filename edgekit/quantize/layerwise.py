@@ -8,25 +8,24 @@ stays bounded, and see their wave's earlier layers unrounded. Nothing grows with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from edgekit.core.progress import Progress
 from edgekit.core.quant import QuantizedGraph, QuantParams, QuantTensor
-from edgekit.quantize.layer_problem import LayerProblem, RoundedWeights, RoundingMethod
+from edgekit.quantize.layer_problem import LayerProblem, RoundedWeights
 from edgekit.quantize.moments import LayerMoments, measure_moments
 from edgekit.quantize.network import GraphNetwork, fake_quantize_activations
 from edgekit.quantize.plan import Layer
 from edgekit.quantize.ptq import DecidedLayer, QuantizationStart, finish_quantization, guarded_grid
-from edgekit.quantize.rounding import RoundingConfig, choose_scales, round_best
-
-Pictures = Callable[[], Iterable[Tensor]]
-"""Gives batches of normalized calibration pictures, float32 [n, c, h, w], anew at every call."""
+from edgekit.quantize.rounding import round_best
+from edgekit.quantize.rounding_config import RoundingConfig, RoundingMethod
+from edgekit.quantize.walk import Pictures, Walk
 
 
 class LayerwiseConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +42,7 @@ class LayerwiseConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     methods: tuple[RoundingMethod, ...] = ("gptq", "adaround")
     rate_weight: float = 0.0
-    max_waves: int = 24
+    max_waves: int = 60
     damping: float = 0.01
     mantissa_bits: int | None = None
 
@@ -91,14 +90,15 @@ def round_network(
     fake_quantize_activations(quantized, start.activations)
     for name, operand in start.operands.items():
         quantized.set_operand(name, torch.from_numpy(operand.dequantize()))
-    for wave in plan_waves(list(layers), config.max_waves):
-        moments = measure_moments(network, quantized, wave, pictures())
-        for name in wave:
-            decision, outcome = _round_layer(start, layers[name], moments.pop(name), config)
-            decided[name] = decision
-            outcomes.append(outcome)
-            _put(quantized, name, decision)
-            progress.advance()
+    with closing(Walk(network, pictures)) as plain_walk, closing(Walk(quantized, pictures)) as quantized_walk:
+        for wave in plan_waves(list(layers), config.max_waves):
+            moments = measure_moments(plain_walk, quantized_walk, wave)
+            for name in wave:
+                decision, outcome = _round_layer(start, layers[name], moments.pop(name), config)
+                decided[name] = decision
+                outcomes.append(outcome)
+                _put(quantized, name, decision)
+                progress.advance()
     progress.end()
     return finish_quantization(start, decided), tuple(outcomes)
 
@@ -106,12 +106,12 @@ def round_network(
 def plan_waves(layers: Sequence[str], max_waves: int) -> Iterator[tuple[str, ...]]:
     """Consecutive layers in at most so many groups of about equal size.
 
-    >>> list(plan_waves("abcde", 3))
+    >>> list(plan_waves(list("abcde"), 3))
     [('a', 'b'), ('c', 'd'), ('e',)]
     """
     num_waves = min(max_waves, len(layers))
     for part in np.array_split(np.arange(len(layers)), num_waves):
-        yield tuple(layers[index] for index in part)
+        yield tuple(layers[int(index)] for index in part)
 
 
 def layer_problem(name: str, weight: npt.NDArray[np.floating], moments: LayerMoments, damping: float) -> LayerProblem:
@@ -149,10 +149,7 @@ def _round_layer(
         mantissa_bits=config.mantissa_bits,
         rate_weight=config.rate_weight * plain.error / weight.size,
     )
-    scales = choose_scales(
-        problem, own_grid.num_bits, mantissa_bits=config.mantissa_bits, rate_weight=rounding.rate_weight
-    )
-    rounded = _rounded_on(start, layer, problem, scales, rounding)
+    rounded = _rounded(start, layer, problem, rounding)
     grid = _grid(own_grid, rounded.scales)
     values = rounded.levels.reshape(weight.shape).astype(np.int8)
     real = grid.dequantize(values).astype(np.float64).reshape(shape)
@@ -179,17 +176,17 @@ def _plain(start: QuantizationStart, layer: Layer, problem: LayerProblem) -> Rou
     return round_best(problem, grid.num_bits, RoundingConfig(methods=()), scales=scales)
 
 
-def _rounded_on(
-    start: QuantizationStart,
-    layer: Layer,
-    problem: LayerProblem,
-    scales: npt.NDArray[np.float64],
-    config: RoundingConfig,
-) -> RoundedWeights:
-    """Round on scales that kernels take, and that float32 holds."""
+def _rounded(start: QuantizationStart, layer: Layer, problem: LayerProblem, config: RoundingConfig) -> RoundedWeights:
+    """Round on the best scales; where kernels do not take these (tiny ones), on the nearest that they take."""
     own_grid = start.weight_grids[layer.node.name]
-    grid = guarded_grid(start, layer, _grid(own_grid, scales))
-    return round_best(problem, own_grid.num_bits, config, scales=grid.scale.astype(np.float64).reshape(scales.shape))
+    rounded = round_best(problem, own_grid.num_bits, config)
+    grid = _grid(own_grid, rounded.scales)
+    taken = guarded_grid(start, layer, grid)
+    if np.array_equal(taken.scale, grid.scale):
+        return rounded
+    return round_best(
+        problem, own_grid.num_bits, config, scales=taken.scale.astype(np.float64).reshape(rounded.scales.shape)
+    )
 
 
 def _grid(like: QuantParams, scales: npt.NDArray[np.float64]) -> QuantParams:

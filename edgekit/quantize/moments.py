@@ -12,7 +12,7 @@ with H the covariance of x' and V = W C H^-1 the least-squares weights, C the co
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ from torch.nn import functional
 from edgekit.core.errors import QuantizationError
 from edgekit.core.graph import Node
 from edgekit.quantize.network import GraphNetwork
+from edgekit.quantize.walk import Walk
 
 Moments64 = npt.NDArray[np.float64]
 
@@ -49,57 +50,47 @@ class LayerMoments(msgspec.Struct, frozen=True, kw_only=True):
     num_positions: int
 
 
-def measure_moments(
-    network: GraphNetwork,
-    quantized: GraphNetwork,
-    layers: Collection[str],
-    batches: Iterable[Tensor],
-    *,
-    seed: int = 0,
-) -> dict[str, LayerMoments]:
+def measure_moments(plain: Walk, quantized: Walk, layers: Collection[str], *, seed: int = 0) -> dict[str, LayerMoments]:
     """Run both networks as far as the last of some layers, and gather the moments of what they read.
 
     Args:
-        network: The float network.
-        quantized: The same with everything quantized so far.
-        layers: Names of the layers wanted.
-        batches: Normalized pictures, float32 [n, c, h, w]; one batch is held at a time.
+        plain: Pictures on their way through the float network.
+        quantized: The same pictures on their way through the network with everything quantized so far.
+        layers: Names of the layers wanted; those of later calls must not come before them.
         seed: Which positions are drawn.
 
     Raises:
         QuantizationError: No pictures, or an input that is not finite; names the layer.
     """
     generator = torch.Generator().manual_seed(seed)
-    wanted = [name for name in network.layers if name in layers]
-    sums = {name: _Sums(network, network.layers[name]) for name in wanted}
-    last = _last_to_run(network, wanted)
-    with torch.inference_mode():
-        for batch in batches:
-            plain: dict[str, Tensor] = {}
-            chosen = {name: each.draw_positions(generator) for name, each in sums.items()}
-
-            def keep(node: Node, x: Tensor, into: dict[str, Tensor] = plain, at: dict[str, Tensor] = chosen) -> None:
-                if node.name in sums:
-                    into[node.name] = sums[node.name].columns(x, at[node.name])
-
-            network(batch, watch=keep, until=last)
-            other: dict[str, Tensor] = {}
-
-            def keep_other(
-                node: Node, x: Tensor, into: dict[str, Tensor] = other, at: dict[str, Tensor] = chosen
-            ) -> None:
-                if node.name in sums:
-                    into[node.name] = sums[node.name].columns(x, at[node.name])
-
-            quantized(batch, watch=keep_other, until=last)
-            for name, each in sums.items():
-                each.add(plain[name], other[name])
+    nodes = plain.network.graph.nodes
+    indices = [index for index, node in enumerate(nodes) if node.name in layers]
+    sums = {nodes[index].name: _Sums(plain.network, nodes[index]) for index in indices}
+    for known, other in zip(plain.before(indices[0]), quantized.before(indices[0]), strict=True):
+        for each in sums.values():
+            each.draw_positions(generator)
+        columns = _columns(plain.network, known, indices, sums)
+        other_columns = _columns(quantized.network, other, indices, sums)
+        for name, each in sums.items():
+            each.add(columns[name], other_columns[name])
     return {name: each.result() for name, each in sums.items()}
 
 
-def _last_to_run(network: GraphNetwork, layers: Collection[str]) -> str:
-    order = [node.name for node in network.graph.nodes if node.name in layers]
-    return order[-1]
+def _columns(
+    network: GraphNetwork, known: dict[str, Tensor], indices: Sequence[int], sums: Mapping[str, _Sums]
+) -> dict[str, Tensor]:
+    """Columns of the layers at some nodes for one batch; the last of them is not computed any more."""
+    found: dict[str, Tensor] = {}
+
+    def keep(node: Node, x: Tensor) -> None:
+        if node.name in sums:
+            found[node.name] = sums[node.name].columns(x)
+
+    with torch.inference_mode():
+        values = network.run(known, indices[0], indices[-1], keep)
+        last = network.graph.nodes[indices[-1]]
+        keep(last, values[last.inputs[0]])
+    return found
 
 
 class _Sums:
@@ -114,18 +105,19 @@ class _Sums:
         shape = network.graph.shapes[node.output]
         self.map = (shape[2], shape[3]) if node.op == "Conv" else (1, 1)
         self.shift: Tensor | None = None
+        self.positions = torch.zeros(1, dtype=torch.int64)
         zeros = torch.zeros(self.groups, self.size, self.size, dtype=torch.float64)
         self.square, self.cross = zeros, zeros.clone()
         self.sum = torch.zeros(self.groups, self.size, dtype=torch.float64)
         self.float_sum = self.sum.clone()
         self.num_columns = 0
 
-    def draw_positions(self, generator: torch.Generator) -> Tensor:
-        """Indices of output positions, the same for every picture of a batch and for both networks."""
+    def draw_positions(self, generator: torch.Generator) -> None:
+        """Draw output positions, the same for every picture of a batch and for both networks."""
         num_positions = self.map[0] * self.map[1]
-        return torch.randperm(num_positions, generator=generator)[:MAX_POSITIONS]
+        self.positions = torch.randperm(num_positions, generator=generator)[:MAX_POSITIONS]
 
-    def columns(self, x: Tensor, positions: Tensor) -> Tensor:
+    def columns(self, x: Tensor) -> Tensor:
         """Columns [groups, n * positions, inputs], inputs in the order of `weight[0]`."""
         if self.node.op == "Gemm":
             return x.reshape(1, -1, self.size)
@@ -133,8 +125,8 @@ class _Sums:
         strides, dilations = self.node.ints("strides"), self.node.ints("dilations")
         if top or left or bottom or right:
             x = functional.pad(x, (left, right, top, bottom))
-        rows = torch.div(positions, self.map[1], rounding_mode="floor") * strides[0]
-        cols = positions % self.map[1] * strides[1]
+        rows = torch.div(self.positions, self.map[1], rounding_mode="floor") * strides[0]
+        cols = self.positions % self.map[1] * strides[1]
         taps = [
             x[:, :, rows + i * dilations[0], cols + j * dilations[1]]
             for i in range(self.kernel[0])
