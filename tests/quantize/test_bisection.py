@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.core.errors import BarNotMetError, BudgetError
@@ -80,6 +80,7 @@ def test_budget_is_never_exceeded_and_called_unreachable_only_when_it_is(
     assert len({repr(each.bits) for each in file.seen}) == len(file.seen), "nothing is measured twice"
 
 
+@settings(max_examples=25)  # a table of many layers each: sizes of few layers lie too far apart
 @given(st.floats(0, 2e5), st.floats(0.8, 1.2), st.integers(0, 1000), st.floats(0.05, 0.95))
 def test_budget_is_filled_to_within_tolerance_when_sizes_follow_the_table(
     offset: float, slope: float, seed: int, share: float

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.quantize import knapsack
@@ -43,7 +43,6 @@ def cost_of(costs: list[np.ndarray], choice: tuple[int, ...]) -> float:
     return math.fsum(cost[index] for cost, index in zip(costs, choice, strict=True))
 
 
-@settings(max_examples=300)
 @given(problems, st.integers(0, 200))
 def test_knapsack_equals_brute_force(problem: Pairs, capacity: int) -> None:
     costs, weights = arrays(problem)
