@@ -125,7 +125,9 @@ def layer_problem(name: str, weight: npt.NDArray[np.floating], moments: LayerMom
     """
     groups, size, _ = moments.covariance.shape
     own = np.asarray(weight, np.float64).reshape(groups, -1, size)
-    ridge = damping * np.maximum(np.trace(moments.covariance, axis1=1, axis2=2) / size, np.finfo(np.float64).tiny)
+    energy = np.trace(moments.covariance, axis1=1, axis2=2) / size
+    # A group that never moves (a dead channel) has nothing to fit: any ridge leaves its weights as they are.
+    ridge = np.where(energy > 0, damping * np.maximum(energy, 1e-9 * energy.max()), 1.0)
     lifted = ridge[:, None, None] * np.eye(size)
     # Ridge regression about the float weights: V = W (C + r) (H + r)^-1.
     wanted = np.linalg.solve(
