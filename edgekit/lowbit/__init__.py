@@ -1,0 +1,1 @@
+"""Below eight bits, and quantization by others: put together from export and quantize."""
