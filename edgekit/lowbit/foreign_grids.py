@@ -58,7 +58,9 @@ def adopt(
     graph = unshare_constants(graph)
     plan = plan_quantization(graph)
     notes = _Notes()
-    biases = {layer.node.name: found.biases[layer.node.name] for layer in plan.layers if layer.node.name in found.biases}
+    biases = {
+        layer.node.name: found.biases[layer.node.name] for layer in plan.layers if layer.node.name in found.biases
+    }
     graph, _ = replace_biases(graph, biases)
     plan = plan_quantization(graph)
     constants = {name: weights.quantize_operand(_real(graph, name), name=name) for name in plan.constants}

@@ -95,8 +95,8 @@ class _Pictures:
         shown, self.progress = self.progress, Silent()
         for batch in self._inputs:
             for index in range(len(batch)):
-                yield {self._name: np.ascontiguousarray(batch[index : index + 1])}
                 shown.advance()
+                yield {self._name: np.ascontiguousarray(batch[index : index + 1])}
 
 
 def _run_nncf(graph: Graph, pictures: _Pictures, config: QuantizeSection) -> onnx.ModelProto:
@@ -105,10 +105,9 @@ def _run_nncf(graph: Graph, pictures: _Pictures, config: QuantizeSection) -> onn
     progress.begin("nncf", config.num_calibration)
     try:
         with _quiet() as nncf:
-            errors = tuple(one for one in vars(nncf.errors).values() if isinstance(one, type))
             try:
                 return nncf.quantize(model, nncf.Dataset(pictures), **_settings(nncf, config))
-            except (*errors, RuntimeError, ValueError) as error:
+            except (*_errors(nncf), RuntimeError, ValueError) as error:
                 reason = str(error).strip().splitlines() or [type(error).__name__]
                 raise QuantizationError(
                     f"{graph.name}: NNCF cannot quantize this model: {reason[0]}",
@@ -118,10 +117,15 @@ def _run_nncf(graph: Graph, pictures: _Pictures, config: QuantizeSection) -> onn
         progress.end()
 
 
+def _errors(nncf: Any) -> list[type[Exception]]:  # noqa: ANN401 - an optional module
+    """The errors of NNCF, which have no common base of their own."""
+    return [one for one in vars(nncf.errors).values() if isinstance(one, type) and issubclass(one, Exception)]
+
+
 def _settings(nncf: Any, config: QuantizeSection) -> dict[str, Any]:  # noqa: ANN401 - an optional module
     """Keyword arguments of `nncf.quantize`. Half of the weights' range is NNCF's way around saturating AVX2 sums."""
-    fix = nncf.OverflowFix if hasattr(nncf, "OverflowFix") else nncf.quantization.advanced_parameters.OverflowFix
-    per_tensor = nncf.quantization.advanced_parameters.QuantizationParameters(per_channel=False)
+    parameters = nncf.quantization.advanced_parameters
+    fix = parameters.OverflowFix
     return {
         "preset": nncf.QuantizationPreset.MIXED,
         "subset_size": config.num_calibration,
@@ -129,7 +133,7 @@ def _settings(nncf: Any, config: QuantizeSection) -> dict[str, Any]:  # noqa: AN
         "advanced_parameters": nncf.AdvancedQuantizationParameters(
             overflow_fix=fix.ENABLE if config.reduce_range else fix.DISABLE,
             disable_bias_correction=not config.bias_correction,
-            activations_quantization_params=per_tensor,
+            activations_quantization_params=parameters.QuantizationParameters(per_channel=False),
         ),
     }
 

@@ -94,6 +94,8 @@ class _Reader:
             return None
         values = self._array(node.input[0])
         grid = self._grid(node)
+        if grid.axis is not None and grid.axis < 0:
+            grid = msgspec.structs.replace(grid, axis=grid.axis + values.ndim)
         if values.dtype == np.uint8:
             values = (values.astype(np.int16) - _OFFSET).astype(np.int8)
         return QuantTensor(values=values, params=grid)
