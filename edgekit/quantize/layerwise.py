@@ -8,7 +8,7 @@ stays bounded, and see their wave's earlier layers unrounded. Nothing grows with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 
 import msgspec
@@ -57,6 +57,7 @@ class LayerOutcome(msgspec.Struct, frozen=True, kw_only=True):
         sqnr_db: Power of the layer's output over that of the error, in decibels; how good the rounding is on its own.
         nearest_sqnr_db: The same of rounding to the nearest level on the grid that reaches the largest weight.
         entropy_bytes: Order-0 entropy of its levels.
+        error: Mean squared error of its output, summed over channels.
     """
 
     name: str
@@ -65,6 +66,7 @@ class LayerOutcome(msgspec.Struct, frozen=True, kw_only=True):
     sqnr_db: float
     nearest_sqnr_db: float
     entropy_bytes: float
+    error: float
 
 
 def round_network(
@@ -85,22 +87,29 @@ def round_network(
     outcomes: list[LayerOutcome] = []
     layers = {layer.node.name: layer for layer in start.plan.layers}
     progress.begin("round layers", len(layers))
-    network = GraphNetwork(start.graph)
-    quantized = GraphNetwork(start.graph)
-    fake_quantize_activations(quantized, start.activations)
-    for name, operand in start.operands.items():
-        quantized.set_operand(name, torch.from_numpy(operand.dequantize()))
+    network, quantized = GraphNetwork(start.graph), quantized_network(start)
     with closing(Walk(network, pictures)) as plain_walk, closing(Walk(quantized, pictures)) as quantized_walk:
         for wave in plan_waves(list(layers), config.max_waves):
             moments = measure_moments(plain_walk, quantized_walk, wave)
             for name in wave:
-                decision, outcome = _round_layer(start, layers[name], moments.pop(name), config)
+                decision, outcome = round_layer(start, layers[name], moments.pop(name), config)
                 decided[name] = decision
                 outcomes.append(outcome)
-                _put(quantized, name, decision)
+                put_layer(quantized, name, decision)
                 progress.advance()
     progress.end()
     return finish_quantization(start, decided), tuple(outcomes)
+
+
+def quantized_network(start: QuantizationStart, decided: Mapping[str, DecidedLayer] | None = None) -> GraphNetwork:
+    """The network with activations and operands on their grids, and the weights of layers that are decided."""
+    network = GraphNetwork(start.graph)
+    fake_quantize_activations(network, start.activations)
+    for name, operand in start.operands.items():
+        network.set_operand(name, torch.from_numpy(operand.dequantize()))
+    for name, decision in (decided or {}).items():
+        put_layer(network, name, decision)
+    return network
 
 
 def plan_waves(layers: Sequence[str], max_waves: int) -> Iterator[tuple[str, ...]]:
@@ -136,9 +145,20 @@ def layer_problem(name: str, weight: npt.NDArray[np.floating], moments: LayerMom
     return LayerProblem(name=name, weights=wanted, hessian=moments.covariance, importance=np.ones(wanted.shape[:2]))
 
 
-def _round_layer(
+def round_layer(
     start: QuantizationStart, layer: Layer, moments: LayerMoments, config: LayerwiseConfig
 ) -> tuple[DecidedLayer, LayerOutcome]:
+    """Decide one layer.
+
+    Args:
+        start: Grids; that of the layer says how many bits it has.
+        layer: Which.
+        moments: Of its inputs.
+        config: How.
+
+    Raises:
+        QuantizationError: A weight is not finite; names the layer.
+    """
     name = layer.node.name
     weight = np.asarray(start.graph.constants[layer.weight], np.float64)
     own_grid = start.weight_grids[name]
@@ -167,6 +187,7 @@ def _round_layer(
         sqnr_db=_decibels(power, rounded.error),
         nearest_sqnr_db=_decibels(power, plain.error),
         entropy_bytes=rounded.num_bits / 8,
+        error=rounded.error,
     )
     return decision, outcome
 
@@ -206,7 +227,8 @@ def _mean_output(weight: npt.NDArray[np.float64], mean: npt.NDArray[np.float64])
     return np.einsum("goi,gi->go", weight, mean).reshape(-1)
 
 
-def _put(network: GraphNetwork, name: str, decision: DecidedLayer) -> None:
+def put_layer(network: GraphNetwork, name: str, decision: DecidedLayer) -> None:
+    """Give a network the weights and the bias that were decided for a layer."""
     with torch.no_grad():
         network.weight(name).copy_(torch.from_numpy(decision.weight.dequantize()))
         if decision.bias is not None:
@@ -216,8 +238,3 @@ def _put(network: GraphNetwork, name: str, decision: DecidedLayer) -> None:
 def _decibels(power: float, error: float) -> float:
     smallest = float(np.finfo(np.float64).tiny)
     return float(10 * np.log10(max(power, smallest) / max(error, smallest)))
-
-
-def decided_bits(outcomes: Iterable[LayerOutcome]) -> Mapping[str, int]:
-    """Layer name -> grid bits."""
-    return {outcome.name: outcome.num_bits for outcome in outcomes}

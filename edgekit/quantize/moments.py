@@ -13,6 +13,7 @@ with H the covariance of x' and V = W C H^-1 the least-squares weights, C the co
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import repeat
 
 import msgspec
 import numpy as np
@@ -50,12 +51,13 @@ class LayerMoments(msgspec.Struct, frozen=True, kw_only=True):
     num_positions: int
 
 
-def measure_moments(plain: Walk, quantized: Walk, layers: Collection[str], *, seed: int = 0) -> dict[str, LayerMoments]:
+def measure_moments(plain: Walk, quantized: Walk | None, layers: Collection[str], *, seed: int = 0) -> dict[str, LayerMoments]:
     """Run both networks as far as the last of some layers, and gather the moments of what they read.
 
     Args:
         plain: Pictures on their way through the float network.
-        quantized: The same pictures on their way through the network with everything quantized so far.
+        quantized: The same pictures on their way through the network with everything quantized so far; None for the
+            float network once more.
         layers: Names of the layers wanted; those of later calls must not come before them.
         seed: Which positions are drawn.
 
@@ -66,11 +68,13 @@ def measure_moments(plain: Walk, quantized: Walk, layers: Collection[str], *, se
     nodes = plain.network.graph.nodes
     indices = [index for index, node in enumerate(nodes) if node.name in layers]
     sums = {nodes[index].name: _Sums(plain.network, nodes[index]) for index in indices}
-    for known, other in zip(plain.before(indices[0]), quantized.before(indices[0]), strict=True):
+    others = repeat(None) if quantized is None else quantized.before(indices[0])
+    for known, other in zip(plain.before(indices[0]), others, strict=quantized is not None):
         for each in sums.values():
             each.draw_positions(generator)
-        columns = _columns(plain.network, known, indices, sums)
-        other_columns = _columns(quantized.network, other, indices, sums)
+        columns = other_columns = _columns(plain.network, known, indices, sums)
+        if quantized is not None and other is not None:
+            other_columns = _columns(quantized.network, other, indices, sums)
         for name, each in sums.items():
             each.add(columns[name], other_columns[name])
     return {name: each.result() for name, each in sums.items()}
