@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
 import msgspec
 
 from edgekit.core.errors import RecipeError, UnknownNameError
+from edgekit.core.qat import QatSection
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -297,6 +298,7 @@ class Recipe(_Section, frozen=True):
     prune: PruneSection = msgspec.field(default_factory=PruneSection)
     share: ShareSection = msgspec.field(default_factory=ShareSection)
     quantize: QuantizeSection = msgspec.field(default_factory=QuantizeSection)
+    qat: QatSection = msgspec.field(default_factory=QatSection)
     code: CodeSection = msgspec.field(default_factory=CodeSection)
     verify: VerifySection = msgspec.field(default_factory=VerifySection)
 

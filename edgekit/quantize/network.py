@@ -59,6 +59,8 @@ class GraphNetwork(nn.Module):
         self._positions = {name: str(index) for index, name in enumerate(graph.activations())}
         self._activation_quantizers = nn.ModuleDict()
         self._weight_quantizers = nn.ModuleDict()
+        self._bias_quantizers = nn.ModuleDict()
+        self._result_modules = nn.ModuleDict()
         self._last_reader = _last_readers(graph)
 
     def weight(self, layer: str) -> nn.Parameter:
@@ -80,6 +82,18 @@ class GraphNetwork(nn.Module):
     def quantize_weight(self, layer: str, quantizer: nn.Module | None) -> None:
         """Let a layer's weights pass through a module before they are multiplied; None takes it away."""
         _hang(self._weight_quantizers, self._indices[layer], quantizer)
+
+    def quantize_bias(self, layer: str, quantizer: nn.Module | None) -> None:
+        """Let a layer's bias pass through a module before it is added; None takes it away."""
+        _hang(self._bias_quantizers, self._indices[layer], quantizer)
+
+    def pass_result(self, layer: str, module: nn.Module | None) -> None:
+        """Let what a layer computes, before its activation, pass through a module; None takes it away."""
+        _hang(self._result_modules, self._indices[layer], module)
+
+    def result_module(self, layer: str) -> nn.Module | None:
+        """The module that a layer's result passes through."""
+        return dict(self._result_modules.items()).get(self._indices[layer])
 
     def activation_quantizer(self, name: str) -> nn.Module | None:
         """The module that an activation passes through."""
@@ -142,7 +156,8 @@ class GraphNetwork(nn.Module):
     def _run(self, node: Node, values: Mapping[str, Tensor]) -> Sequence[Tensor]:
         x = values[node.inputs[0]] if node.inputs[0] in values else self._operands[node.inputs[0]]
         if node.op in WEIGHTED_OPS:
-            return (self._layer(node, x),)
+            result, index = self._layer(node, x), self._indices[node.name]
+            return (self._result_modules[index](result) if index in self._result_modules else result,)
         if node.op == "Split":
             return torch.split(x, list(node.ints("split")), node.int("axis"))
         inputs = [values[name] if name in values else self._operands[name].to(x) for name in node.inputs]
@@ -152,7 +167,9 @@ class GraphNetwork(nn.Module):
         return (operator(node, inputs),)
 
     def _layer(self, node: Node, x: Tensor) -> Tensor:
-        weight, bias = self.effective_weight(node.name), self.bias(node.name)
+        weight, bias, index = self.effective_weight(node.name), self.bias(node.name), self._indices[node.name]
+        if index in self._bias_quantizers:
+            bias = self._bias_quantizers[index](bias)
         if node.op == "Gemm":
             return functional.linear(x, weight, bias)
         x, padding = _padded(x, node.ints("pads"))
