@@ -16,6 +16,8 @@ COMPUTE = ("int8", "int4")
 QAT_EPOCHS = 3
 """Epochs of `--qat` where none are given."""
 BYTES_PER_KB = 1000
+PARETO_POINTS = 7
+"""Sizes that `--pareto` makes and measures."""
 
 Bits: TypeAlias = Annotated[
     str | None,

@@ -7,6 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli.bits import (
+    PARETO_POINTS,
+    Bits,
+    BudgetKb,
+    Compute,
+    Engine,
+    Pareto,
+    Qat,
+    compute_keys,
+    engine_keys,
+    grid_keys,
+    qat_keys,
+)
 from edgekit.cli.console import Bars, note, print_document, show, unreadable_lines
 from edgekit.cli.shrinking import (
     Code,
@@ -30,13 +43,18 @@ def compress(
         str | None,
         typer.Argument(help="Alias, catalogue name, run folder, checkpoint, or .onnx file.  [default: the recipe's]"),
     ] = None,
-    bits: Annotated[str | None, typer.Option(metavar="N", help="Grid of the weights, 4 to 8.  [default: 8]")] = None,
+    bits: Bits = None,
+    budget_kb: BudgetKb = None,
     data: Annotated[str | None, typer.Option(help="Dataset or folder for calibration and verification.")] = None,
     prune: Prune = None,
     prune_channels: PruneChannels = None,
     share: Share = None,
     code: Code = None,
     epochs: Epochs = None,
+    qat: Qat = False,
+    pareto: Pareto = False,
+    engine: Engine = None,
+    compute: Compute = None,
     resume: Resume = False,
     recipe: Annotated[Path | None, typer.Option(help="Recipe (TOML) to start from.")] = None,
     overrides: Annotated[
@@ -64,11 +82,15 @@ def compress(
     for key, value in (
         *pruning_keys(prune),
         *sharing_keys(share),
+        *grid_keys(bits, budget_kb, pareto=pareto),
+        *engine_keys(engine),
+        *compute_keys(compute, bits),
+        *qat_keys(epochs, qat=qat),
         ("prune.channels", prune_channels),
         ("prune.epochs", epochs),
         ("share.epochs", epochs),
         ("code.method", code),
-        ("quantize.scheme", None if bits is None else _scheme_id(bits)),
+        ("quantize.pareto", PARETO_POINTS if pareto else None),
         ("verify.max_drop", max_drop),
         ("model.width", width),
         ("model.input_size", input_size),
@@ -102,12 +124,6 @@ def _show_result(result: Compressed, *, as_json: bool) -> None:
         show(f"\n{result.run_dir}: report.html, model.tflite, model.onnx, model.ekz")
 
 
-def _scheme_id(bits: str) -> str:
-    from edgekit.quantize.schemes import scheme_from_bits
-
-    return scheme_from_bits(bits).id
-
-
 def read_recipe(model: str | None, data: str | None, recipe: Path | None, settings: list[str]) -> Recipe:
     """The recipe of a file, or the defaults, with the command's arguments and overrides applied.
 
@@ -124,7 +140,7 @@ def read_recipe(model: str | None, data: str | None, recipe: Path | None, settin
         if model is None:
             raise UsageError("no model named", hint="for example: edgekit compress mobilenet --bits 8")
         plain = Recipe(model=ModelSection(name=model), data=DataSection(name=data or ""))
-        if any(setting.startswith(("prune.", "share.")) for setting in settings):
+        if any(setting.startswith(("prune.", "share.", "qat.")) for setting in settings):
             plain = _as_trained(plain)
         return override_recipe(plain, settings)
     loaded = load_recipe(recipe, settings)

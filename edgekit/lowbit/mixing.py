@@ -2,7 +2,7 @@
 
 The table of errors and sizes (`quantize.probing`) is measured once. A budget is met by allocating, putting the layers
 of the table together, packing the file and correcting (`bisection.fit_budget`); then the network is rounded in
-earnest, each layer on quantized inputs, and if that file came out larger, the budget of the table is lowered by as much.
+earnest, each layer on quantized inputs, and if that file came out larger, the table's budget is lowered by as much.
 A largest drop is held by bisection over the table's hull, on pictures that calibration did not see.
 """
 
@@ -94,9 +94,7 @@ def _within(rounder: Rounder, table: Table, budget_bytes: int) -> Mixed:
         size = rounder.packed_bytes(model)
         smallest = min(smallest, size)
         if size <= budget_bytes:
-            return Mixed(
-                bits=allocation.bits, model=model, outcomes=outcomes, table=table, budget_bytes=budget_bytes
-            )
+            return Mixed(bits=allocation.bits, model=model, outcomes=outcomes, table=table, budget_bytes=budget_bytes)
         aim -= 1.2 * (size - budget_bytes)
         allocation = _at_most(table, aim, budget_bytes, smallest)
     raise _unreachable(budget_bytes, smallest)

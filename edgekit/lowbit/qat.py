@@ -149,9 +149,7 @@ class _Run:
 
     def train(self) -> QatResult:
         request = self.request
-        hooks = Hooks(
-            validate=self.measure, progress=self.progress, on_epoch=lambda _: None, constraint=self.guard
-        )
+        hooks = Hooks(validate=self.measure, progress=self.progress, on_epoch=lambda _: None, constraint=self.guard)
         state_path = request.work_dir / STATE_NAME
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             trainer = Trainer(self.network, self._feed(), self._train_section(), hooks, self.teacher)
@@ -186,7 +184,9 @@ class _Run:
             return after
         for name, bias in before.items():
             self.network.bias(name).data.copy_(bias)
-        self.notes.append(f"biases kept as trained: re-estimated, {after:.4g} nats from float instead of {distance:.4g}")
+        self.notes.append(
+            f"biases kept as trained: re-estimated, {after:.4g} nats from float instead of {distance:.4g}"
+        )
         return distance
 
     def _plain_pictures(self) -> Tensor:
@@ -268,9 +268,7 @@ def _fitting_batch(num_pictures: int) -> int:
     return max(1, min(BATCH_SIZE, num_pictures // 8))
 
 
-def _distance_on(
-    source: Source, maker: BatchMaker, teacher: nn.Module
-) -> Callable[[nn.Module], tuple[float, float]]:
+def _distance_on(source: Source, maker: BatchMaker, teacher: nn.Module) -> Callable[[nn.Module], tuple[float, float]]:
     """A function that measures mean KL divergence from a teacher (nats) and agreement with it (0..1) on pictures."""
     batches = list(iterate_batches(source, maker.spec, batch_size=BATCH_SIZE))
     with torch.inference_mode():

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from edgekit.core.quant import QuantizedGraph
-from edgekit.core.recipe import Recipe
+from edgekit.core.recipe import QuantizeSection, Recipe
 from edgekit.core.report import BitsReport
 from edgekit.data.dataset import Source
 from edgekit.data.reading import UnreadableLog
@@ -24,6 +24,7 @@ class QuantizeJob(msgspec.Struct, frozen=True, kw_only=True):
         hub: The float model.
         calibration: Pictures to calibrate with.
         test: Pictures that the sweep of sizes is measured on.
+        data: Dataset or folder of the run.
         one_scale: Layers whose channels share their values, and need one scale.
         work_dir: Where training keeps its resumable states.
         resume: Go on from what lies there.
@@ -34,6 +35,7 @@ class QuantizeJob(msgspec.Struct, frozen=True, kw_only=True):
     hub: HubModel
     calibration: Source
     test: Source
+    data: str
     one_scale: Collection[str] = ()
     work_dir: Path
     resume: bool = False
@@ -59,5 +61,12 @@ def is_plain(recipe: Recipe) -> bool:
     config = recipe.quantize
     scheme = parse_scheme(config.scheme)
     is_small = scheme.is_mixed or scheme.weight_bits < 8
-    asks_more = config.rounding in ("gptq", "adaround") or bool(config.equalize)
+    asks_more = config.rounding in ("gptq", "adaround") or bool(config.equalize) or recipe.qat.epochs > 0
     return config.engine == "edgekit" and not is_small and not asks_more
+
+
+def as_fixed_bits(config: QuantizeSection) -> QuantizeSection:
+    """The same without what is searched for: mixed bits become eight."""
+    scheme = parse_scheme(config.scheme)
+    fixed = msgspec.structs.replace(scheme, is_mixed=False).id
+    return msgspec.structs.replace(config, scheme=fixed, budget_kb=None, pareto=0)

@@ -51,7 +51,9 @@ class LayerMoments(msgspec.Struct, frozen=True, kw_only=True):
     num_positions: int
 
 
-def measure_moments(plain: Walk, quantized: Walk | None, layers: Collection[str], *, seed: int = 0) -> dict[str, LayerMoments]:
+def measure_moments(
+    plain: Walk, quantized: Walk | None, layers: Collection[str], *, seed: int = 0
+) -> dict[str, LayerMoments]:
     """Run both networks as far as the last of some layers, and gather the moments of what they read.
 
     Args:

@@ -133,9 +133,7 @@ def _rounding_members(graph: Graph, plan: QuantizationPlan, group: ActivationGro
     return found
 
 
-def _activation_grids(
-    network: GraphNetwork, plan: QuantizationPlan, start: QuantizedGraph
-) -> dict[str, QuantParams]:
+def _activation_grids(network: GraphNetwork, plan: QuantizationPlan, start: QuantizedGraph) -> dict[str, QuantParams]:
     grids: dict[str, QuantParams] = {}
     for group in plan.groups:
         modules = [network.activation_quantizer(name) for name in _rounding_members(start.graph, plan, group)]
