@@ -25,6 +25,8 @@ _BATCH = 64
 _RARE = 0.3
 """What a level that did not occur counts as: it costs a lot, not infinitely much."""
 _LEAST_DAMPING = 1e-10
+_LEAST_ENERGY = 1e-30
+"""Inputs of less have not occurred, but for what rounding errors left; float32 holds the factors of more."""
 
 
 def damping_of(hessians: Reals, share: float) -> Reals:
@@ -39,7 +41,7 @@ def damping_of(hessians: Reals, share: float) -> Reals:
     """
     diagonals = np.maximum(np.diagonal(hessians, axis1=1, axis2=2), 0)
     means = diagonals.sum(1) / np.maximum((diagonals > 0).sum(1), 1)
-    return np.where(means > 0, max(share, _LEAST_DAMPING) * means, 1.0)
+    return np.where(means > _LEAST_ENERGY, max(share, _LEAST_DAMPING) * means, 1.0)
 
 
 def inverse_factors(hessians: Reals, damping: Reals) -> Reals:

@@ -18,6 +18,8 @@ _Singles = npt.NDArray[np.float32]
 
 _STRETCH, _SHIFT = np.float32(1.2), np.float32(0.1)
 """zeta - gamma and -gamma of eq. 23: the sigmoid is stretched so that it reaches 0 and 1."""
+_STEEPEST = 1e6
+"""Slopes beyond it (an output without importance, where bits have a price) decide the rounding alone, all the same."""
 _MEAN_DECAY, _SQUARE_DECAY = np.float32(0.9), np.float32(0.99)
 
 
@@ -82,7 +84,8 @@ def _lower_levels(problem: SoftProblem) -> Levels:
 def _slopes(charges: Reals, base: Levels, qmax: int, unit: Reals) -> _Singles:
     """What going up costs in bits, in the unit of the error."""
     rises = np.broadcast_to(np.diff(charges, axis=2), (*base.shape[:2], 2 * qmax))
-    return (np.take_along_axis(rises, base + qmax, axis=2) / unit).astype(np.float32)
+    slopes = np.take_along_axis(rises, base + qmax, axis=2) / unit
+    return np.clip(slopes, -_STEEPEST, _STEEPEST).astype(np.float32)
 
 
 def _regularizer_slope(share: _Singles, progress: float, config: LearningConfig) -> _Singles | float:

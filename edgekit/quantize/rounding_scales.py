@@ -28,7 +28,7 @@ def choose_scales(problem: LayerProblem, num_bits: int, config: RoundingConfig =
     Args:
         problem: Of the layer.
         num_bits: Grid bits, 2 to 8.
-        config: One scale or many; how many significant bits (a packed file pays for each; rounded up); price of a bit.
+        config: One scale or many; how many significant bits (a packed file pays for each); price of a bit.
             Where bits have a price, no scale is finer than what pays at this price (Gish and Pierce 1968:
             `price * scale^2 = 6 rate_weight / ln 2`).
 
@@ -58,7 +58,9 @@ def choose_scales(problem: LayerProblem, num_bits: int, config: RoundingConfig =
 
 
 def with_short_mantissa(scales: Reals, mantissa_bits: int | None) -> Reals:
-    """Scales rounded up to so many significant bits, the leading one counted; None returns them as they are.
+    """Scales rounded to so many significant bits, the leading one counted; None returns them as they are.
+
+    To the nearest, not up: the coarser grids cost more than the clipping that they save.
 
     >>> with_short_mantissa(np.array([0.3, 1.0]), 3).tolist()
     [0.3125, 1.0]
@@ -66,7 +68,7 @@ def with_short_mantissa(scales: Reals, mantissa_bits: int | None) -> Reals:
     if mantissa_bits is None:
         return scales
     mantissas, exponents = np.frexp(scales)
-    return np.ldexp(np.ceil(np.ldexp(mantissas, mantissa_bits)), exponents - mantissa_bits)
+    return np.ldexp(np.rint(np.ldexp(mantissas, mantissa_bits)), exponents - mantissa_bits)
 
 
 def refit_scales(
