@@ -1,4 +1,4 @@
-"""Cross-layer equalization and high-bias absorption on the float graph (Nagel et al. 2019, arXiv:1906.04721, section 4.1).
+"""Cross-layer equalization and high-bias absorption on the float graph (Nagel et al. 2019, arXiv:1906.04721, 4.1).
 
 What a layer divides a channel by, its readers can multiply it by: the answers stay, the ranges that quantization sees
 do not. Scales are planned as data (`plan_equalization`), then applied (`apply_equalization`). `channel_flow` says
@@ -43,8 +43,8 @@ from edgekit.quantize.weights import require_finite
 Weights: TypeAlias = npt.NDArray[np.float64]
 Ranges: TypeAlias = Mapping[str, ChannelRange]
 
-MAX_ROUNDS = 200
-TOLERANCE = 1e-4
+MAX_ROUNDS = 100
+TOLERANCE = 1e-3
 """Rounds end when no scale moves by a larger share."""
 
 LARGEST_SCALE = 2.0**10
@@ -128,10 +128,10 @@ def plan_equalization(
     links = find_links(graph)
     _check(config, links, ranges)
     balance = _Balance(graph, links, ranges, config)
-    num_rounds = 0
-    for num_rounds in range(1, MAX_ROUNDS + 1):
-        if max((balance.equalize(link) for link in links), default=0.0) < TOLERANCE:
-            break
+    num_rounds, change = 0, np.inf
+    while change >= TOLERANCE and num_rounds < MAX_ROUNDS:
+        change = max((balance.equalize(link) for link in links), default=0.0)
+        num_rounds += 1
     scaled = [
         LinkScale(
             layer=link.layer,
