@@ -110,24 +110,20 @@ class Cut(msgspec.Struct, frozen=True):
 def pieces_of(tensor: TensorBytes, most: int) -> list[Cut]:
     """Cut a tensor into matrices of at most `most` elements."""
     outer, inner = matrix_shape(tensor)
-    bits = ELEMENT_BITS[tensor.element]
+    bits, count = ELEMENT_BITS[tensor.element], tensor.num_elements
     kernel = _kernel(tensor, inner)
-    padding = tensor.num_elements - outer * inner
-    if inner > most:  # rows that are longer than a piece: as a sequence
-        outer, inner, kernel = 1, tensor.num_elements, 1
-        starts = range(0, inner, most)
-        shapes = [(1, min(most, inner - start)) for start in starts]
-    else:
-        height = max(1, most // inner)
-        height -= height % 2 if height > 1 else 0  # whole bytes, where two elements share one
-        whole = outer - padding  # the row before the half byte of padding makes a sequence with it
-        shapes = [(min(height, whole - start), inner) for start in range(0, whole, height)]
-        shapes += [(1, inner + padding)] if padding else []
+    padding = count - outer * inner
+    whole = outer - padding  # the row before a half byte of padding makes a sequence with it
+    height = max(1, most // inner)
+    height -= height % 2 if height > 1 else 0  # whole bytes, where two elements share one
+    shapes = [(min(height, whole - start), inner) for start in range(0, whole, height)]
+    shapes += [(1, inner + padding)] if padding else []
+    if inner + padding > most or any(rows * columns * bits % 8 for rows, columns in shapes):
+        # rows that are longer than a piece, or end within a byte: as a sequence
+        shapes = [(1, min(most, count - start)) for start in range(0, count, most)]
     cuts: list[Cut] = []
     offset = tensor.offset
     for rows, columns in shapes:
-        if rows * columns * bits % 8:
-            return [Cut(tensor.offset, tensor.length, 1, tensor.num_elements)]
         length = rows * columns * bits // 8
         cuts.append(Cut(offset, length, rows, columns, kernel if columns == inner else 1))
         offset += length

@@ -61,7 +61,7 @@ _INT8_VERSIONS: Mapping[Op, int] = {
 """int8 versions that differ from 2, the version in which most operators learnt int8."""
 
 _INT4_VERSIONS: Mapping[Op, int] = {Op.CONV_2D: 7, Op.FULLY_CONNECTED: 10}
-"""int8 activations and INT4 weights. A grouped convolution, else version 6, is among them."""
+"""int8 activations and INT4 weights, which TensorFlow 2.11 learnt. A grouped convolution, else 6, is among them."""
 
 
 def operator_version(op: Op, *, is_int8: bool) -> int:

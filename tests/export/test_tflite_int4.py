@@ -17,13 +17,14 @@ from hypothesis.extra import numpy as hnp
 
 from edgekit.core.errors import UsageError
 from edgekit.core.graph import Graph
-from edgekit.core.quant import QuantizedGraph
+from edgekit.core.quant import QuantizedGraph, QuantParams
 from edgekit.core.recipe import QuantizeSection
 from edgekit.encode.packing import find_tensors, pack
 from edgekit.encode.unpacking import MemorySink, unpack
 from edgekit.export.onnx_writer import write_onnx
 from edgekit.export.stored import read_stored
 from edgekit.export.tflite import build_tflite, write_tflite
+from edgekit.export.tflite_buffer import TfliteBuilder
 from edgekit.export.tflite_nibbles import int4_layers, pack_nibbles, unpack_nibbles
 from edgekit.verify.integers import first_difference
 from graphs import GraphBuilder, quantize_for_test
@@ -168,6 +169,24 @@ def test_int4_weights_are_packed_as_integers_and_come_back(channels: int) -> Non
     assert elements[graph.nodes[0].inputs[1]] == "i4"
     # the same information either way; the half byte of padding and the last row cost a description of their own
     assert abs(len(packed.content) - len(pack(wide).content)) < 100
+
+
+@given(
+    hnp.arrays(np.int8, hnp.array_shapes(min_dims=1, max_dims=4, max_side=9), elements=st.integers(-8, 7)),
+    st.integers(1, 100),
+)
+@settings(max_examples=25, deadline=None)
+def test_packing_gives_back_int4_tensors_of_any_shape(values: npt.NDArray[np.int8], repeats: int) -> None:
+    params = QuantParams(scale=np.ones(1, np.float32), zero_point=np.zeros(1, np.int32), num_bits=4)
+    builder = TfliteBuilder()
+    x = builder.add_activation("x", (1, 2), np.float32)
+    builder.add_nibbles("w", np.repeat(values, repeats, axis=0), params)
+    content = builder.build("net", [x], [x], {})
+    packed = pack(content)
+    sink = MemorySink()
+    unpack(io.BytesIO(packed.content), len(packed.content), sink)
+
+    assert bytes(sink.content) == content
 
 
 def test_int4_is_refused_when_no_layer_has_four_bits() -> None:

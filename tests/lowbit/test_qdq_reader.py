@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,14 @@ from edgekit.core.graph import Graph
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.core.quant import QuantizedGraph, QuantParams
 from edgekit.export.onnx_qdq import ActivationType
-from edgekit.export.onnx_writer import build_onnx
+from edgekit.export.onnx_writer import build_onnx, write_onnx
 from edgekit.export.tflite import build_tflite
 from edgekit.lowbit.foreign_grids import Adopted, adopt
 from edgekit.lowbit.qdq_reader import QdqFile, read_qdq
+from edgekit.quantize.execute import run_float
 from edgekit.quantize.plan import plan_quantization
 from edgekit.quantize.ranges import grid_of_range
+from edgekit.quantize.reference import quantize_input, run_integer
 from graphs import GraphBuilder, quantize_for_test
 
 CARD = ModelCard(
@@ -251,3 +254,31 @@ def test_integers_of_sixteen_bits_are_refused() -> None:
 
     with pytest.raises(GraphError, match="expected integers of 8 bits, got uint16"):
         read_qdq(model, ("x",))
+
+
+def test_file_of_onnxruntimes_quantizer_is_adopted(tmp_path: Path) -> None:
+    quantization = pytest.importorskip("onnxruntime.quantization", reason="this ONNX Runtime has no quantizer")
+    pictures = np.random.default_rng(0).normal(0, 1, (16, *GRAPH.shapes[GRAPH.input][1:])).astype(np.float32)
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self) -> None:
+            self.rows = iter(pictures)
+
+        def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+            row = next(self.rows, None)
+            return None if row is None else {GRAPH.input: row[None]}
+
+    write_onnx(GRAPH, tmp_path / "float.onnx", CARD)
+    options = {"WeightSymmetric": True}
+    files = (tmp_path / "float.onnx", tmp_path / "qdq.onnx")
+    quantization.quantize_static(*files, Reader(), per_channel=True, extra_options=options)
+    found = read_qdq(onnx.load(tmp_path / "qdq.onnx"), GRAPH.activations())
+    adopted = adopt(GRAPH, found, FALLBACK)
+    exact = run_float(GRAPH, pictures)[GRAPH.output]
+    grid = adopted.model.activations[GRAPH.output]
+    integers = run_integer(adopted.model, quantize_input(adopted.model, pictures))[GRAPH.output]
+
+    assert found.weights.keys() == {layer.node.name for layer in plan_quantization(GRAPH).layers}
+    assert adopted.num_exact == 4, adopted.notes
+    assert np.corrcoef(exact.ravel(), grid.dequantize(integers).ravel())[0, 1] > 0.99
+    build_tflite(adopted.model, CARD)
