@@ -1,5 +1,7 @@
-"""Grids whose step is learned with the weights: LSQ (Esser et al. 2020, arXiv:1902.08153) and, for activations that
-have both signs, LSQ+ (Bhalgat et al. 2020, arXiv:2004.09576), which learns the offset, too.
+"""Grids whose steps are learned together with the weights.
+
+LSQ (Esser et al. 2020, arXiv:1902.08153) and, for activations of both signs, LSQ+ (Bhalgat et al. 2020,
+arXiv:2004.09576), which learns the offset, too.
 
 Between its ends a grid passes gradients as if it did not round; beyond them it passes none. The step gets
 `round(x / s) - x / s` between the ends and the level of the end beyond them (Esser et al., eq. 3), scaled by
@@ -60,13 +62,11 @@ class OnGrid(torch.autograd.Function):
         x, values, scale, zero_point = ctx.saved_tensors
         shift = 0.0 if zero_point is None else zero_point
         lowest, highest = ((end - shift) * scale for end in ctx.ends)
-        inside = (x >= lowest) & (x <= highest)
-        passed = gradient * inside
-        # The level itself beyond the ends, what rounding added between them; both times the scale.
-        error = torch.addcmul(values, x, inside.to(x), value=-1)
-        of_scale = (gradient * error).sum_to_size(scale.shape) / scale
+        passed = gradient * ((x >= lowest) & (x <= highest))
+        # Beyond the ends the level itself, between them what rounding added; both times the scale.
+        of_scale = torch.addcmul(gradient * values, passed, x, value=-1).sum_to_size(scale.shape) / scale
         of_zero_point = None
-        if zero_point is not None:
+        if zero_point is not None and ctx.needs_input_grad[2]:
             of_zero_point = ((passed.sum() - gradient.sum()) * scale).reshape(zero_point.shape)
         return passed, of_scale, of_zero_point, None
 

