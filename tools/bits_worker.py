@@ -53,6 +53,8 @@ from edgekit.runtime.probe import peak_rss_mib
 _PICTURES, _LABELS, _ANSWERS = "pictures.npy", "labels.npy", "float_answers.npy"
 _VERIFIED_PICTURES = 64
 _NOT_MAKING = frozenset({"load", "verify", "latency"})
+_OF_MODULE = "module:"
+"""Before the names of a module's weights, which are those of the graph's constants, too."""
 _INTEGERS = frozenset({"i8", "u8", "i4", "u4"})
 
 Logits = npt.NDArray[np.float32]
@@ -109,7 +111,7 @@ def weights_of_graph(graph: Graph) -> dict[str, npt.NDArray[np.float32]]:
 
 def weights_of_module(module: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
     """Weights of the layers, without biases and BatchNorm."""
-    return {name: one.numpy() for name, one in module.state_dict().items() if one.ndim > 1}
+    return {f"{_OF_MODULE}{name}": one.numpy() for name, one in module.state_dict().items() if one.ndim > 1}
 
 
 def compress_and_score(job: Job) -> Answer:
@@ -158,15 +160,14 @@ def score_peer(job: Job) -> Answer:
 def restore(job: Job) -> Answer:
     """Measure the float model with other weights, from archives that `weights_of_*` wrote and a peer changed."""
     hub = load_hub(HubRequest(model=job.plan.model))
-    own = weights_of_graph(hub.graph)
     rows: list[Row] = []
     for name in job.files:
         with np.load(name) as archive:
             values = dict(archive)
-        if set(values) == set(own):
-            graph = hub.graph.replace(constants={**hub.graph.constants, **values})
-        else:
+        if all(each.startswith(_OF_MODULE) for each in values):
             graph = _graph_with(job.plan.model, values)
+        else:
+            graph = hub.graph.replace(constants={**hub.graph.constants, **values})
         path = Path(job.folder) / "restored.onnx"
         write_onnx(graph, path, ModelCard(model="restored", scheme="float", labels=(), preprocess=hub.card.preprocess))
         rows.append(Row(scores=score_file(path, Path(job.folder))))
@@ -176,7 +177,8 @@ def restore(job: Job) -> Answer:
 
 def _graph_with(model: str, values: Mapping[str, npt.NDArray[np.float32]]) -> Graph:
     module, card = load_weights(model)
-    module.load_state_dict({name: torch.from_numpy(one) for name, one in values.items()}, strict=False)
+    state = {name.removeprefix(_OF_MODULE): torch.from_numpy(one) for name, one in values.items()}
+    module.load_state_dict({**module.state_dict(), **state})
     spec = card.preprocess
     return unshuffle(trace(module.eval(), (spec.num_channels, *spec.input_size), name="restored"))
 
