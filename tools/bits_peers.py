@@ -80,20 +80,36 @@ def peer_figures(workshop: Workshop, plan: ModelPlan, peers: Peers) -> dict[str,
 
 
 def nncodec_rows(workshop: Workshop, plan: ModelPlan, peers: Peers, qps: Sequence[int]) -> dict[str, Row]:
-    """Rows of NNCodec by form and quantization parameter, with `weight_bytes` for its streams."""
-    folder = workshop.folder(plan)
+    """Rows of NNCodec by form and quantization parameter, with `weight_bytes` for its streams.
+
+    Each form is measured where it crosses the agreement that counts: agreement falls as the step grows, so the place is
+    found by bisection.
+
+    Args:
+        workshop: Has the model prepared.
+        plan: The model.
+        peers: Interpreter with NNCodec.
+        qps: Quantization parameters, rising; the step grows with them.
+    """
     rows: dict[str, Row] = {}
     for form, source in FORMS.items():
-        if not (folder / source).is_file():
+        if not (workshop.folder(plan) / source).is_file():
             continue
-        for qp in qps:
+        low, high = 0, len(qps)  # as if one before the first agreed enough, and one after the last did not
+        while low < high:
+            middle = (low + high) // 2
+            qp = qps[middle]
             name = f"nncodec_{form}_qp_minus_{-qp}"
             row = workshop.kept(
                 plan, name, lambda source=source, qp=qp: _nncodec_row(workshop, plan, peers, source, qp)
             )
-            if row.error:
+            if row.scores is None:
                 return rows
             rows[name] = row
+            if row.scores.agreement[0] >= YARDSTICK_AGREEMENT:
+                low = middle + 1
+            else:
+                high = middle
     return rows
 
 

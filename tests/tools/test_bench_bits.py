@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import onnx
 import pytest
 
 import bits_jobs
+import bits_peers
 from bench_bits import main, measure
 from benchmarking import ChildUsage, Sample, print_document
 from bits_jobs import FLOAT, FOLDED_WEIGHTS, WEIGHTS, Answer, Job, Workshop
@@ -241,7 +243,7 @@ def test_peer_that_fails_says_why_in_its_row(workers: Workers, tmp_path: Path) -
     assert [job.task for job in workers.jobs] == ["prepare"]
 
 
-def test_nncodec_is_measured_at_every_step_by_the_bytes_of_its_streams(workers: Workers, tmp_path: Path) -> None:
+def test_nncodec_counts_the_bytes_of_its_streams(workers: Workers, tmp_path: Path) -> None:
     class Coder(Peers):
         def __init__(self) -> None:
             self.peak_rss_mib, self.failure = 10.0, ""
@@ -255,13 +257,33 @@ def test_nncodec_is_measured_at_every_step_by_the_bytes_of_its_streams(workers: 
     workshop.prepare(IMAGENET)
     np.savez(workshop.folder(IMAGENET) / FOLDED_WEIGHTS, a=np.zeros(4, np.float32))
 
-    rows = nncodec_rows(workshop, IMAGENET, Coder(), (-30, -20))
+    rows = nncodec_rows(workshop, IMAGENET, Coder(), (-32, -31, -30, -29, -28, -27, -26))
 
     assert {name: row.weight_bytes for name, row in rows.items()} == {
-        "nncodec_folded_qp_minus_30": 35,
-        "nncodec_folded_qp_minus_20": 25,
+        "nncodec_folded_qp_minus_29": 34,  # agrees enough, as all that the worker measures here
+        "nncodec_folded_qp_minus_27": 32,
+        "nncodec_folded_qp_minus_26": 31,
     }
-    assert [job.task for job in workers.jobs] == ["prepare", "restore", "restore"]
+    assert [job.task for job in workers.jobs] == ["prepare", *["restore"] * 3]
+
+
+@pytest.mark.usefixtures("workers")
+def test_nncodec_is_measured_on_both_sides_of_the_agreement_that_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def agreeing(*arguments: object) -> Row:
+        return Row(scores=scores_of(agreement=60.0 - float(str(arguments[-1]))), weight_bytes=1)
+
+    monkeypatch.setattr(bits_peers, "_nncodec_row", agreeing)
+    workshop = Workshop(tmp_path)
+    workshop.prepare(IMAGENET)
+    (workshop.folder(IMAGENET) / FOLDED_WEIGHTS).touch()
+    coder = Peers(io.BytesIO(), io.BytesIO())
+
+    names = set(nncodec_rows(workshop, IMAGENET, coder, tuple(range(-42, -25))))
+
+    assert {"nncodec_folded_qp_minus_35", "nncodec_folded_qp_minus_34"} <= names
+    assert len(names) <= 5
 
 
 def test_every_peer_has_a_job() -> None:
