@@ -57,7 +57,8 @@ def grid_keys(bits: str | None, budget_kb: float | None, *, pareto: bool = False
         return []
     if bits == MIXED:
         budget = [] if budget_kb is None else [("quantize.budget_kb", f"{budget_kb!r}")]
-        return [("quantize.scheme", MIXED_SCHEME), *budget]
+        sweep = [("quantize.pareto", str(PARETO_POINTS))] if pareto else []
+        return [("quantize.scheme", MIXED_SCHEME), *budget, *sweep]
     scheme = _fixed_scheme(bits)
     for option, is_given in (("--budget-kb", budget_kb is not None), ("--pareto", pareto)):
         if is_given:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgekit.cli.bits import (
-    PARETO_POINTS,
     Bits,
     BudgetKb,
     Compute,
@@ -75,11 +75,9 @@ def compress(
 
     Exit code 1 when a bar was missed (accuracy, agreement, an operator left in float).
     """
-    from edgekit.pipeline import CompressRequest
-    from edgekit.pipeline import compress as run
+    from edgekit import pipeline
 
-    settings = [*(overrides or [])]
-    for key, value in (
+    keys = (
         *pruning_keys(prune),
         *sharing_keys(share),
         *grid_keys(bits, budget_kb, pareto=pareto),
@@ -90,26 +88,29 @@ def compress(
         ("prune.epochs", epochs),
         ("share.epochs", epochs),
         ("code.method", code),
-        ("quantize.pareto", PARETO_POINTS if pareto else None),
         ("verify.max_drop", max_drop),
         ("model.width", width),
         ("model.input_size", input_size),
         ("model.untrained", "true" if untrained else None),
         ("quantize.float_io", "true" if float_io else None),
-    ):
-        settings += [] if value is None else [f"{key}={value}"]
-    request = CompressRequest(
-        recipe=read_recipe(model, data, recipe, settings),
+    )
+    request = pipeline.CompressRequest(
+        recipe=read_recipe(model, data, recipe, as_settings(overrides, keys)),
         out_dir=out,
         measure_latency=not no_bench,
         resume=resume,
         command=str(context.obj or ""),
     )
     with Bars() as bars:
-        result = run(request, bars, note)
+        result = pipeline.compress(request, bars, note)
     _show_result(result, as_json=as_json)
     if not result.passed:
         raise typer.Exit(1)
+
+
+def as_settings(overrides: list[str] | None, keys: Iterable[tuple[str, object]]) -> list[str]:
+    """Recipe overrides as `--set` takes them: those given, then those that options stand for; None sets nothing."""
+    return [*(overrides or []), *(f"{key}={value}" for key, value in keys if value is not None)]
 
 
 def _show_result(result: Compressed, *, as_json: bool) -> None:
