@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.core.entropy import order0_bits_of_counts
-from edgekit.quantize.rounding_columns import bits_of_levels, cheapest_levels, fix_columns, inverse_factors
+from edgekit.quantize.rounding_columns import Floats, bits_of_levels, cheapest_levels, fix_columns, inverse_factors
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Levels: TypeAlias = npt.NDArray[np.int64]
@@ -119,7 +119,7 @@ def _round_columns(problem: Problem, order: Levels, factor: Matrix, bits: Matrix
     weights[:, np.diag(problem.hessian)[order] <= 0] = 0  # inputs that never occur
     bias_column = weights.shape[1] - 1
 
-    def choose(column: int, wanted: Matrix) -> Matrix:
+    def choose(column: int, wanted: Floats) -> Floats:
         if order[column] == bias_column:
             return np.rint(wanted / problem.bias_step) * problem.bias_step
         # Fixing a weight with an error e costs 1/2 s e^2 / [H^-1]_jj once the others have made good what they can.

@@ -10,14 +10,16 @@ arXiv:2309.01885). Both choose by squared error plus rate (entropy-constrained q
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Reals: TypeAlias = npt.NDArray[np.float64]
 Levels: TypeAlias = npt.NDArray[np.int64]
-Chooser: TypeAlias = Callable[[int, Reals], Reals]
+Floats: TypeAlias = npt.NDArray[np.floating[Any]]
+"""The passes keep the precision that they are given."""
+Chooser: TypeAlias = Callable[[int, Floats], Floats]
 """From the number of a column and its wanted values [groups, outputs], the values that it gets."""
 
 _BATCH = 64
@@ -63,16 +65,16 @@ def inverse_factors(hessians: Reals, damping: Reals) -> Reals:
         return np.stack([_raised_factor(each, own) for each, own in zip(masked, added, strict=True)])
 
 
-def fix_columns(weights: Reals, factors: Reals, choose: Chooser) -> Reals:
+def fix_columns(weights: Floats, factors: Floats, choose: Chooser) -> Floats:
     """Fix the weights of one column after the other; those to come make good the errors.
 
     Args:
-        weights: float64 [groups, outputs, n], columns in the order in which they are fixed.
-        factors: float64 [groups, n, n] of the Hessians in this order, from `inverse_factors`.
+        weights: Floats [groups, outputs, n], columns in the order in which they are fixed.
+        factors: Floats [groups, n, n] of the Hessians in this order, from `inverse_factors`.
         choose: Gives a column its values.
 
     Returns:
-        float64 like weights, the fixed values.
+        Like weights, the fixed values.
     """
     rest = weights.transpose(0, 2, 1).copy()  # a column's outputs lie side by side
     num_columns = rest.shape[1]
@@ -90,17 +92,17 @@ def fix_columns(weights: Reals, factors: Reals, choose: Chooser) -> Reals:
     return rest.transpose(0, 2, 1)
 
 
-def descend_columns(values: Reals, weights: Reals, hessians: Reals, choose: Chooser) -> Reals:
+def descend_columns(values: Floats, weights: Floats, hessians: Floats, choose: Chooser) -> Floats:
     """Give each column the values that are cheapest with all other columns held: no pass raises the cost.
 
     Args:
-        values: float64 [groups, outputs, n], fixed values to start from.
-        weights: float64 like values, what is wanted.
-        hessians: float64 [groups, n, n], diagonals above 0.
+        values: Floats [groups, outputs, n], fixed values to start from.
+        weights: Like values, what is wanted.
+        hessians: Floats [groups, n, n], diagonals above 0.
         choose: Gives a column its values from those that would be best if any value were allowed.
 
     Returns:
-        float64 like values.
+        Like values.
     """
     fixed = values.transpose(0, 2, 1).copy()
     pulls = hessians @ (weights.transpose(0, 2, 1) - fixed)  # minus half the gradient
@@ -128,12 +130,12 @@ def bits_of_levels(levels: Levels, qmax: int = 127) -> Reals:
     return np.log2(counts.sum()) - np.log2(counts)
 
 
-def cheapest_levels(scaled: Reals, prices: Reals, charges: Reals) -> Levels:
+def cheapest_levels(scaled: Floats, prices: Floats, charges: Reals) -> Levels:
     """The level of least squared error times price plus charge: a neighbour, the next one towards zero, or zero.
 
     Args:
-        scaled: float64, wanted values in units of the step.
-        prices: float64, broadcast against scaled: price of a squared error in units of the step.
+        scaled: Wanted values in units of the step.
+        prices: Broadcast against scaled: price of a squared error in units of the step.
         charges: float64 [2 qmax + 1], what each level from -qmax to qmax costs besides.
     """
     qmax = len(charges) // 2
@@ -147,7 +149,7 @@ def cheapest_levels(scaled: Reals, prices: Reals, charges: Reals) -> Levels:
 def _flipped_factor(hessians: Reals) -> Reals:
     """The inverse of the upper triangular R with RR' = H, which is the lower factor of H turned around."""
     lower = np.linalg.cholesky(hessians[:, ::-1, ::-1])
-    return np.triu(np.linalg.inv(lower[:, ::-1, ::-1]))
+    return np.asarray(np.triu(np.linalg.inv(lower[:, ::-1, ::-1])), np.float64)
 
 
 def _raised_factor(hessian: Reals, added: Reals) -> Reals:

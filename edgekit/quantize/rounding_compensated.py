@@ -15,6 +15,7 @@ import numpy.typing as npt
 from edgekit.quantize.layer_problem import LayerProblem, Levels, Reals, RoundedWeights, cost, rounded_of
 from edgekit.quantize.rounding_columns import (
     Chooser,
+    Floats,
     bits_of_levels,
     cheapest_levels,
     damping_of,
@@ -100,7 +101,7 @@ def polish(
     return best
 
 
-def _chooser(problem: LayerProblem, last: RoundedWeights, prices: Singles, qmax: int, rate_weight: float) -> Chooser:
+def _chooser(problem: LayerProblem, last: RoundedWeights, prices: Floats, qmax: int, rate_weight: float) -> Chooser:
     """Gives columns the nearest level, or the cheapest by the rates of the last levels."""
     scales = last.scales.astype(np.float32)
     if rate_weight <= 0:
@@ -112,5 +113,5 @@ def _chooser(problem: LayerProblem, last: RoundedWeights, prices: Singles, qmax:
     )
 
 
-def _levels_of(values: Singles, scales: Reals) -> Levels:
+def _levels_of(values: Floats, scales: Reals) -> Levels:
     return np.rint(values / scales[:, :, None]).astype(np.int64)

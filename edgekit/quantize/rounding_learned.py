@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.quantize.layer_problem import Levels, Reals
+from edgekit.quantize.rounding_columns import Floats
 from edgekit.quantize.rounding_config import LearningConfig
 
 _Singles = npt.NDArray[np.float32]
@@ -28,7 +29,7 @@ class SoftProblem(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         wanted: float64 [groups, outputs, inputs], weights over scales.
-        hessians: float64 [groups, inputs, inputs], diagonals above 0.
+        hessians: Floats [groups, inputs, inputs], diagonals above 0.
         start: int64 like wanted, levels to start from.
         qmax: Largest level.
         charges: float64 [groups, outputs, 2 qmax + 1] or broadcast to it: price of each level's bits over the price of
@@ -36,7 +37,7 @@ class SoftProblem(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     wanted: Reals
-    hessians: Reals
+    hessians: Floats
     start: Levels
     qmax: int
     charges: Reals
@@ -58,7 +59,7 @@ def learn_levels(problem: SoftProblem, config: LearningConfig) -> Levels:
     hessians = (problem.hessians / unit).astype(np.float32)
     slopes = _slopes(problem.charges, base, problem.qmax, unit)
     went_up = np.where(problem.start > base, config.start, 1 - config.start).astype(np.float32)
-    hidden = _logit((went_up + _SHIFT) / _STRETCH)
+    hidden = _logit(((went_up + _SHIFT) / _STRETCH).astype(np.float32))
     mean = np.zeros_like(hidden)
     square = np.zeros_like(hidden)
     for step in range(config.num_steps):
@@ -81,7 +82,7 @@ def _lower_levels(problem: SoftProblem) -> Levels:
     return np.clip(problem.start - (pull < 0), -problem.qmax, problem.qmax - 1)
 
 
-def _slopes(charges: Reals, base: Levels, qmax: int, unit: Reals) -> _Singles:
+def _slopes(charges: Reals, base: Levels, qmax: int, unit: Floats) -> _Singles:
     """What going up costs in bits, in the unit of the error."""
     rises = np.broadcast_to(np.diff(charges, axis=2), (*base.shape[:2], 2 * qmax))
     slopes = np.take_along_axis(rises, base + qmax, axis=2) / unit
