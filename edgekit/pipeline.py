@@ -52,10 +52,9 @@ from edgekit.export.choices import choose_data, hub_request, resolve_data, resol
 from edgekit.export.hub import HubModel, HubRequest, load_hub
 from edgekit.export.onnx_writer import write_onnx
 from edgekit.export.tflite import write_tflite
-from edgekit.lowbit.quantizing import quantize
+from edgekit.lowbit.quantizing import check_recipe, quantize
 from edgekit.lowbit.request import QuantizeJob, as_fixed_bits
 from edgekit.models.weights import copy_checkpoint
-from edgekit.quantize.schemes import parse_scheme, require_supported
 from edgekit.report.curves import draw_curves
 from edgekit.report.files import JSON_NAME, write_report
 from edgekit.runtime.benchmark import BenchmarkSettings, compare
@@ -125,7 +124,7 @@ def compress(request: CompressRequest, progress: Progress | None = None, tell: T
     """
     recipe = request.recipe
     watch = Watch(clock=StageClock(), progress=progress or Silent(), tell=tell or (lambda _: None))
-    require_supported(parse_scheme(recipe.quantize.scheme))
+    check_recipe(recipe)
     with watch.clock.stage("load"):
         hub = load_hub(hub_request(recipe.model))
         data_name = choose_data(recipe.model, recipe.data.name or None, hub)

@@ -81,27 +81,19 @@ def _fixed_scheme(bits: str) -> str:
         ) from None
 
 
-def engine_keys(engine: str | None) -> list[tuple[str, str]]:
-    """Recipe keys that `--engine` stands for.
-
-    Raises:
-        UnknownNameError: No such engine.
-    """
-    return _named("engine", engine, ENGINES)
-
-
-def compute_keys(compute: str | None, bits: str | None) -> list[tuple[str, str]]:
-    """Recipe keys that `--compute` stands for.
+def making_keys(engine: str | None, compute: str | None, bits: str | None) -> list[tuple[str, str]]:
+    """Recipe keys that `--engine` and `--compute` stand for.
 
     Args:
-        compute: What was asked for.
+        engine: Who quantizes.
+        compute: Type of the weight tensors.
         bits: What `--bits` says: int4 tensors need layers of 4 bits; None where the recipe says it.
 
     Raises:
-        UnknownNameError: No such type.
+        UnknownNameError: No such engine or type.
         UsageError: int4, and no layer can have 4 bits.
     """
-    keys = _named("compute", compute, COMPUTE)
+    keys = [*_named("engine", engine, ENGINES), *_named("compute", compute, COMPUTE)]
     if compute == "int4" and bits is not None and bits != MIXED and _fixed_scheme(bits) != _fixed_scheme("4"):
         raise UsageError(
             f"--compute int4 needs layers of 4 bits, and --bits {bits} makes none", hint="--bits 4 --compute int4"
@@ -109,17 +101,18 @@ def compute_keys(compute: str | None, bits: str | None) -> list[tuple[str, str]]
     return keys
 
 
-def qat_keys(epochs: int | None, *, qat: bool) -> list[tuple[str, str]]:
-    """Recipe keys that `--qat` stands for, with the `--epochs` that were given, if any.
+def training_keys(epochs: int | None, *, qat: bool) -> list[tuple[str, str]]:
+    """Recipe keys that `--epochs` and `--qat` stand for.
 
     Raises:
-        UsageError: Training for no epoch.
+        UsageError: Training on small grids for no epoch.
     """
+    keys = [] if epochs is None else [("prune.epochs", str(epochs)), ("share.epochs", str(epochs))]
     if not qat:
-        return []
+        return keys
     if epochs is not None and epochs < 1:
         raise UsageError(f"--qat trains for at least 1 epoch, got --epochs {epochs}", hint="leave out --qat")
-    return [("qat.epochs", str(QAT_EPOCHS if epochs is None else epochs))]
+    return [*keys, ("qat.epochs", str(QAT_EPOCHS if epochs is None else epochs))]
 
 
 def _named(key: str, name: str | None, known: tuple[str, ...]) -> list[tuple[str, str]]:

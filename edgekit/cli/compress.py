@@ -15,10 +15,9 @@ from edgekit.cli.bits import (
     Engine,
     Pareto,
     Qat,
-    compute_keys,
-    engine_keys,
     grid_keys,
-    qat_keys,
+    making_keys,
+    training_keys,
 )
 from edgekit.cli.console import Bars, note, print_document, show, unreadable_lines
 from edgekit.cli.shrinking import (
@@ -81,12 +80,9 @@ def compress(
         *pruning_keys(prune),
         *sharing_keys(share),
         *grid_keys(bits, budget_kb, pareto=pareto),
-        *engine_keys(engine),
-        *compute_keys(compute, bits),
-        *qat_keys(epochs, qat=qat),
+        *making_keys(engine, compute, bits),
+        *training_keys(epochs, qat=qat),
         ("prune.channels", prune_channels),
-        ("prune.epochs", epochs),
-        ("share.epochs", epochs),
         ("code.method", code),
         ("verify.max_drop", max_drop),
         ("model.width", width),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from edgekit.core.errors import UsageError
 from edgekit.core.graph import Graph
 from edgekit.core.quant import QuantizedGraph
+from edgekit.core.recipe import Recipe
 from edgekit.core.report import BitsReport, BitsRow, ParetoPoint
 from edgekit.core.stages import Watch
 from edgekit.data.opening import open_source
@@ -29,7 +30,7 @@ from edgekit.lowbit.rounder import Rounder, has_int4
 from edgekit.lowbit.sweeping import sweep_sizes
 from edgekit.quantize.bit_plan import BitPlan, plan_bits
 from edgekit.quantize.ptq import quantize_static
-from edgekit.quantize.schemes import parse_scheme
+from edgekit.quantize.schemes import parse_scheme, require_supported
 
 
 def quantize(job: QuantizeJob, watch: Watch) -> Quantized:
@@ -45,11 +46,42 @@ def quantize(job: QuantizeJob, watch: Watch) -> Quantized:
         MissingDependencyError: The engine is not installed.
         QuantizationError: Values that are not finite, no pictures.
     """
+    check_recipe(job.recipe)
+    if job.one_scale and not is_plain(job.recipe):
+        raise UsageError(
+            "weights that are shared keep their few values, and cannot go to grids of fewer bits, too",
+            hint="use --bits 8 with --share, or fewer --bits without it",
+        )
     if is_plain(job.recipe):
         return _plain(job, watch)
     if job.recipe.quantize.engine == "nncf":
         return _by_nncf(job, watch)
     return _few_bits(job, watch)
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse what does not go together, before anything takes time.
+
+    Raises:
+        UsageError: A budget or a sweep without mixed bits, INT4 tensors without layers of 4 bits, an engine that cannot.
+        MissingDependencyError: The engine is not installed.
+    """
+    config = recipe.quantize
+    scheme = parse_scheme(config.scheme)
+    require_supported(scheme)
+    if config.engine == "nncf":
+        require_nncf(config)
+        if recipe.qat.epochs:
+            raise UsageError("engine nncf does not train: leave out --qat, or --engine nncf")
+    if not scheme.is_mixed and (config.budget_kb is not None or config.pareto):
+        key = "budget_kb" if config.budget_kb is not None else "pareto"
+        message = f"quantize.{key} chooses the bits of every layer: it needs mixed bits"
+        raise UsageError(message, hint="use --bits mixed")
+    if config.compute == "int4" and not scheme.is_mixed and scheme.weight_bits > 4:
+        raise UsageError(
+            f"quantize.compute: int4 needs layers of 4 bits, and {scheme.id} makes none",
+            hint="use --bits 4 --compute int4, or mixed bits",
+        )
 
 
 def _plain(job: QuantizeJob, watch: Watch) -> Quantized:
@@ -63,7 +95,6 @@ def _plain(job: QuantizeJob, watch: Watch) -> Quantized:
 
 def _by_nncf(job: QuantizeJob, watch: Watch) -> Quantized:
     config = job.recipe.quantize
-    require_nncf(config)
     with watch.clock.stage("calibrate"):
         calibration = run_calibration(job.hub, job.calibration, config, watch.progress, job.unreadable)
     with watch.clock.stage("quantize"):
@@ -74,7 +105,6 @@ def _by_nncf(job: QuantizeJob, watch: Watch) -> Quantized:
 
 def _few_bits(job: QuantizeJob, watch: Watch) -> Quantized:
     config = job.recipe.quantize
-    _check(job)
     hub = job.hub
     with watch.clock.stage("calibrate"):
         if config.equalize:
@@ -106,22 +136,6 @@ def _few_bits(job: QuantizeJob, watch: Watch) -> Quantized:
     section = _section(job, model, rows, notes)
     section = msgspec.structs.replace(section, pareto=pareto, equalized=hub is not job.hub)
     return Quantized(hub=hub, model=model, section=section if mixed is None else _with_choice(section, mixed, job))
-
-
-def _check(job: QuantizeJob) -> None:
-    """Refuse recipes that ask for what does not go together, before anything takes time."""
-    config = job.recipe.quantize
-    scheme = parse_scheme(config.scheme)
-    if job.one_scale:
-        raise UsageError(
-            "weights that are shared keep their few values, and cannot go to grids of fewer bits, too",
-            hint="use --bits 8 with --share, or fewer --bits without it",
-        )
-    if not scheme.is_mixed and (config.budget_kb is not None or config.pareto):
-        key = "budget_kb" if config.budget_kb is not None else "pareto"
-        raise UsageError(
-            f"quantize.{key} chooses the bits of every layer: it needs mixed bits", hint="use --bits mixed"
-        )
 
 
 def _tell(plan: BitPlan, watch: Watch) -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from edgekit.cli.bits import QAT_EPOCHS, compute_keys, engine_keys, grid_keys, qat_keys
+from edgekit.cli.bits import PARETO_POINTS, QAT_EPOCHS, grid_keys, making_keys, training_keys
 from edgekit.core.errors import UnknownNameError, UsageError
 
 MIXED = ("quantize.scheme", "static_wimixed_ai8")
@@ -21,8 +21,9 @@ def test_bits_stand_for_a_scheme() -> None:
 def test_budget_and_sweep_mean_mixed_when_no_bits_are_given() -> None:
     assert grid_keys(None, 300.0) == [MIXED, ("quantize.budget_kb", "300.0")]
     assert grid_keys("mixed", 0.5) == [MIXED, ("quantize.budget_kb", "0.5")]
-    assert grid_keys(None, None, pareto=True) == [MIXED]
-    assert grid_keys(None, 300.0, pareto=True) == [MIXED, ("quantize.budget_kb", "300.0")]
+    sweep = ("quantize.pareto", str(PARETO_POINTS))
+    assert grid_keys(None, None, pareto=True) == [MIXED, sweep]
+    assert grid_keys(None, 300.0, pareto=True) == [MIXED, ("quantize.budget_kb", "300.0"), sweep]
 
 
 @pytest.mark.parametrize("bits", ["1", "9", "0", "-4", "6.5", "abc", "", "nan", "inf", "Mixed", "4,8"])
@@ -52,27 +53,28 @@ def test_budget_or_sweep_beside_a_number_of_bits_is_a_usage_error() -> None:
 
 
 def test_engine_is_one_of_two() -> None:
-    assert engine_keys(None) == []
-    assert engine_keys("nncf") == [("quantize.engine", "nncf")]
+    assert making_keys(None, None, None) == []
+    assert making_keys("nncf", None, None) == [("quantize.engine", "nncf")]
     with pytest.raises(UnknownNameError, match="unknown engine 'ncnf'") as caught:
-        engine_keys("ncnf")
+        making_keys("ncnf", None, None)
     assert caught.value.hint == "did you mean 'nncf'?"
 
 
 def test_compute_int4_needs_layers_of_4_bits() -> None:
-    assert compute_keys(None, None) == []
-    assert compute_keys("int8", "6") == [("quantize.compute", "int8")]
+    assert making_keys(None, None, None) == []
+    assert making_keys(None, "int8", "6") == [("quantize.compute", "int8")]
     for bits in (None, "4", "mixed"):
-        assert compute_keys("int4", bits) == [("quantize.compute", "int4")]
+        assert making_keys(None, "int4", bits) == [("quantize.compute", "int4")]
     with pytest.raises(UsageError, match="needs layers of 4 bits, and --bits 6 makes none"):
-        compute_keys("int4", "6")
+        making_keys(None, "int4", "6")
     with pytest.raises(UnknownNameError, match="unknown compute 'int2'"):
-        compute_keys("int2", "4")
+        making_keys(None, "int2", "4")
 
 
 def test_qat_takes_the_epochs_that_are_given() -> None:
-    assert qat_keys(5, qat=False) == []
-    assert qat_keys(None, qat=True) == [("qat.epochs", str(QAT_EPOCHS))]
-    assert qat_keys(5, qat=True) == [("qat.epochs", "5")]
+    assert training_keys(None, qat=False) == []
+    assert training_keys(5, qat=False) == [("prune.epochs", "5"), ("share.epochs", "5")]
+    assert training_keys(None, qat=True) == [("qat.epochs", str(QAT_EPOCHS))]
+    assert training_keys(5, qat=True)[-1] == ("qat.epochs", "5")
     with pytest.raises(UsageError, match="at least 1 epoch, got --epochs 0"):
-        qat_keys(0, qat=True)
+        training_keys(0, qat=True)
