@@ -63,7 +63,7 @@ def check_recipe(recipe: Recipe) -> None:
     """Refuse what does not go together, before anything takes time.
 
     Raises:
-        UsageError: A budget or a sweep without mixed bits, INT4 tensors without layers of 4 bits, an engine that cannot.
+        UsageError: A budget or a sweep without mixed bits, INT4 without layers of 4 bits, an engine that cannot.
         MissingDependencyError: The engine is not installed.
     """
     config = recipe.quantize
