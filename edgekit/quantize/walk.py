@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgekit.core.errors import OutputError
 from edgekit.quantize.network import GraphNetwork
 
 Pictures = Callable[[], Iterable[Tensor]]
@@ -32,18 +33,24 @@ class Walk:
 
     Args:
         network: Any graph network.
-        pictures: Read once.
+        pictures: Read once; again whenever nothing could be kept so far.
         max_bytes: Most that is kept on disk.
+
+    Raises:
+        OutputError: No temporary folder can be made.
     """
 
     def __init__(self, network: GraphNetwork, pictures: Pictures, max_bytes: int = MAX_BYTES) -> None:
         self.network = network
         self.max_bytes = max_bytes
         self._pictures = pictures
-        self._folder = tempfile.TemporaryDirectory(prefix="edgekit-walk-")
+        try:
+            self._folder = tempfile.TemporaryDirectory(prefix="edgekit-walk-")
+        except OSError as error:
+            raise _cannot_keep(tempfile.gettempdir(), error) from error
         self._index: int | None = None
-        self._num_pictures = 0
         self._num_batches = 0
+        self._num_pictures = 0
 
     def close(self) -> None:
         """Remove the files."""
@@ -54,22 +61,29 @@ class Walk:
 
         Args:
             index: Of the node; not less than at the call before.
+
+        Raises:
+            OutputError: The disk is full.
         """
         first = self._index
-        keeps = first is None or (index > first and self._bytes_before(index) <= self.max_bytes)
-        self._num_batches = 0 if first is None else self._num_batches
-        for number, (known, at) in enumerate(self._known()):
+        # How many pictures there are is known when they have been seen once.
+        keeps = first is None or (index > first and self._bytes_before(index, self._num_pictures) <= self.max_bytes)
+        num_batches = num_pictures = 0
+        for known, at in self._known():
             with torch.inference_mode():
                 values = self.network.run(known, at, index)
-            if first is None:
-                self._num_batches += 1
-                self._num_pictures += len(known[self.network.graph.input])
+            num_pictures += len(next(iter(known.values())))
+            if keeps and self._bytes_before(index, num_pictures) > self.max_bytes:
+                keeps = False
+                self._drop(index)
             if keeps:
-                self._keep(values, index, number)
+                self._keep(values, index, num_batches)
+            num_batches += 1
             yield values
         if keeps:
-            self._drop(first)
-            self._index = index
+            if first is not None:
+                self._drop(first)
+            self._index, self._num_batches, self._num_pictures = index, num_batches, num_pictures
 
     def _known(self) -> Iterator[tuple[dict[str, Tensor], int]]:
         if self._index is None:
@@ -87,20 +101,30 @@ class Walk:
             array = values[name].numpy()
             if array.ndim == 4:
                 array = np.ascontiguousarray(array.transpose(0, 2, 3, 1))
-            np.save(self._file(index, number, place), array)
+            try:
+                np.save(self._file(index, number, place), array)
+            except OSError as error:
+                raise _cannot_keep(self._folder.name, error) from error
 
-    def _drop(self, index: int | None) -> None:
+    def _drop(self, index: int) -> None:
         for path in Path(self._folder.name).glob(f"{index}-*.npy"):
             path.unlink()
 
     def _file(self, index: int, number: int, place: int) -> Path:
         return Path(self._folder.name) / f"{index}-{number}-{place}.npy"
 
-    def _bytes_before(self, index: int) -> int:
+    def _bytes_before(self, index: int, num_pictures: int) -> int:
         shapes = self.network.graph.shapes
-        return 4 * self._num_pictures * sum(math.prod(shapes[name]) for name in self.network.live_before(index))
+        return 4 * num_pictures * sum(math.prod(shapes[name]) for name in self.network.live_before(index))
 
 
 def _load(path: Path) -> Tensor:
     tensor = torch.from_numpy(np.load(path))
     return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
+
+
+def _cannot_keep(folder: str, error: OSError) -> OutputError:
+    return OutputError(
+        f"{folder}: cannot keep activations of calibration pictures there: {error.strerror or error}",
+        hint="free some space, let TMPDIR name a folder on a larger disk, or calibrate with fewer pictures",
+    )

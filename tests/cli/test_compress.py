@@ -290,7 +290,7 @@ def test_output_below_a_file_is_refused_before_the_work(
     network: Path, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("mine")
-    monkeypatch.setattr(pipeline, "calibrate", lambda *_: pytest.fail("worked for nothing"))
+    monkeypatch.setattr(pipeline, "quantize", lambda *_: pytest.fail("worked for nothing"))
 
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
         assert_fails(edgekit("compress", network, "--data", colours, "--out", out, *QUICK), 3, str(out))
