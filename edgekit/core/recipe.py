@@ -265,7 +265,7 @@ class QuantizeSection(_Section, frozen=True):
     rounding: Literal["auto", "nearest", "gptq", "adaround"] = "auto"
     wide_layers: tuple[str, ...] | None = None
     equalize: bool | None = None
-    rate_weight: _NotNegative = 1.0
+    rate_weight: _NotNegative = 1.4
     scale_bits: Annotated[int, msgspec.Meta(ge=2, le=24)] = 4
     budget_kb: _Positive | None = None
     pareto: _Natural = 0
