@@ -19,7 +19,7 @@ import torch
 from edgekit.core.progress import Progress
 from edgekit.core.quant import QuantizedGraph, QuantParams, QuantTensor
 from edgekit.quantize.decisions import DecisionStore
-from edgekit.quantize.layer_problem import LayerProblem, RoundedWeights
+from edgekit.quantize.layer_problem import LayerProblem, RoundedWeights, shrunk_hessian
 from edgekit.quantize.moments import LayerMoments, measure_moments
 from edgekit.quantize.network import GraphNetwork, fake_quantize_activations
 from edgekit.quantize.outcome import LayerOutcome
@@ -122,15 +122,16 @@ def layer_problem(name: str, weight: npt.NDArray[np.floating], moments: LayerMom
     """
     groups, size, _ = moments.covariance.shape
     own = np.asarray(weight, np.float64).reshape(groups, -1, size)
-    energy = np.trace(moments.covariance, axis1=1, axis2=2) / size
+    covariance = shrunk_hessian(moments.covariance, moments.num_samples)
+    cross = shrunk_hessian(moments.cross, moments.num_samples)
+    energy = np.trace(covariance, axis1=1, axis2=2) / size
     # A group that never moves (a dead channel) has nothing to fit: any ridge leaves its weights as they are.
     ridge = np.where(energy > 0, damping * np.maximum(energy, 1e-9 * energy.max()), 1.0)
     lifted = ridge[:, None, None] * np.eye(size)
     # Ridge regression about the float weights: V = W (C + r) (H + r)^-1.
-    wanted = np.linalg.solve(
-        moments.covariance + lifted, ((moments.cross + lifted).transpose(0, 2, 1)) @ own.transpose(0, 2, 1)
-    ).transpose(0, 2, 1)
-    return LayerProblem(name=name, weights=wanted, hessian=moments.covariance, importance=np.ones(wanted.shape[:2]))
+    right = (cross + lifted).transpose(0, 2, 1) @ own.transpose(0, 2, 1)
+    wanted = np.linalg.solve(covariance + lifted, right).transpose(0, 2, 1)
+    return LayerProblem(name=name, weights=wanted, hessian=covariance, importance=np.ones(wanted.shape[:2]))
 
 
 def round_layer(

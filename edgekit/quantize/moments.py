@@ -41,14 +41,14 @@ class LayerMoments(msgspec.Struct, frozen=True, kw_only=True):
         cross: float64 [groups, inputs, inputs], covariance of the float network's x (rows) with x' (columns).
         mean: float64 [groups, inputs], of x'.
         float_mean: float64 [groups, inputs], of x.
-        num_positions: Output positions of the layer.
+        num_samples: Columns that were looked at: pictures times drawn positions.
     """
 
     covariance: Moments64
     cross: Moments64
     mean: Moments64
     float_mean: Moments64
-    num_positions: int
+    num_samples: int
 
 
 def measure_moments(
@@ -169,5 +169,5 @@ class _Sums:
             cross=(self.cross / n - float_mean[:, :, None] * mean[:, None, :]).numpy(),
             mean=(mean + shift).numpy(),
             float_mean=(float_mean + shift).numpy(),
-            num_positions=self.map[0] * self.map[1],
+            num_samples=n,
         )
