@@ -244,7 +244,7 @@ class QuantizeSection(_Section, frozen=True):
         rounding: Weights to the "nearest" level; or with the errors of some made good by others ("gptq"), or learned
             ("adaround"), layer by layer; or "auto": nearest at 8 bits, below it the best for each layer.
         wide_layers: Layers that keep 8 bits when fewer are asked for; None for depthwise ones, the first and the last.
-        equalize: Balance channels between layers first; None where it was measured to pay.
+        equalize: Balance channels between layers first; with a scale per channel it seldom pays (docs/results.md).
         rate_weight: Below 8 bits, what a bit of a packed weight may cost, as a share of the mean error of rounding a
             weight to the nearest level; 0 for the least error whatever the size.
         scale_bits: Below 8 bits, significant bits of the weights' scales: each is paid for in the packed file.
@@ -264,8 +264,8 @@ class QuantizeSection(_Section, frozen=True):
     reduce_range: bool = False
     rounding: Literal["auto", "nearest", "gptq", "adaround"] = "auto"
     wide_layers: tuple[str, ...] | None = None
-    equalize: bool | None = None
-    rate_weight: _NotNegative = 0.7
+    equalize: bool = False
+    rate_weight: _NotNegative = 1.4
     scale_bits: Annotated[int, msgspec.Meta(ge=2, le=24)] = 4
     budget_kb: _Positive | None = None
     pareto: _Natural = 0

@@ -20,7 +20,7 @@ from edgekit.lowbit.calibrating import drawn, held_out, pictures_of
 from edgekit.lowbit.rounder import Rounder, measured_drop
 from edgekit.quantize.allocation import Allocation, allocate, sweep
 from edgekit.quantize.bisection import fit_budget, hold_drop
-from edgekit.quantize.layerwise import LayerOutcome
+from edgekit.quantize.outcome import LayerOutcome
 from edgekit.quantize.probing import Table, TableConfig, measure_table
 
 KB = 1000

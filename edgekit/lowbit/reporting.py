@@ -8,7 +8,7 @@ from edgekit.core.entropy import order0_bits
 from edgekit.core.graph import Graph, Node
 from edgekit.core.quant import QuantizedGraph
 from edgekit.core.report import BitsRow
-from edgekit.quantize.layerwise import LayerOutcome
+from edgekit.quantize.outcome import LayerOutcome
 
 _WIDE_WORDS = {"first": "first layer", "last": "last layer"}
 

@@ -61,7 +61,7 @@ def is_plain(recipe: Recipe) -> bool:
     config = recipe.quantize
     scheme = parse_scheme(config.scheme)
     is_small = scheme.is_mixed or scheme.weight_bits < 8
-    asks_more = config.rounding in ("gptq", "adaround") or bool(config.equalize) or recipe.qat.epochs > 0
+    asks_more = config.rounding in ("gptq", "adaround") or config.equalize or recipe.qat.epochs > 0
     return config.engine == "edgekit" and not is_small and not asks_more
 
 

@@ -20,9 +20,11 @@ from edgekit.export.tflite import build_tflite
 from edgekit.lowbit.calibrating import drawn, labelled, pictures_of
 from edgekit.lowbit.request import QuantizeJob
 from edgekit.quantize.calibration import Calibration
+from edgekit.quantize.decisions import DecisionStore, fingerprint_of
 from edgekit.quantize.layer_problem import RoundingMethod
-from edgekit.quantize.layerwise import LayerOutcome, LayerwiseConfig, quantized_network, round_network
+from edgekit.quantize.layerwise import LayerwiseConfig, quantized_network, round_network
 from edgekit.quantize.network import GraphNetwork
+from edgekit.quantize.outcome import LayerOutcome
 from edgekit.quantize.ptq import DecidedLayer, QuantizationStart, finish_quantization, start_quantization
 
 Logits = npt.NDArray[np.float32]
@@ -67,8 +69,11 @@ class Rounder:
         return start_quantization(self.hub.graph, self.calibration, self.config, bits=bits)
 
     def round(self, bits: Mapping[str, int]) -> tuple[QuantizedGraph, tuple[LayerOutcome, ...]]:
-        """The whole network, layer by layer. Raises `QuantizationError` as `round_network`."""
-        return round_network(self.start(bits), self.pictures, self.layerwise, self.progress)
+        """The whole network, layer by layer; goes on where an interrupted run stopped. Raises as `round_network`."""
+        start = self.start(bits)
+        pictures = (self.job.data, self.config.num_calibration, self.config.seed)
+        store = DecisionStore(self.job.work_dir / "rounding", fingerprint_of(start, self.layerwise, pictures))
+        return round_network(start, self.pictures, self.layerwise, self.progress, store)
 
     def packed_bytes(self, model: QuantizedGraph) -> int:
         """Bytes of the .ekz of a quantized model's TFLite file."""

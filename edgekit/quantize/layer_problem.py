@@ -120,6 +120,23 @@ def output_errors(problem: LayerProblem, levels: Levels, scales: Reals) -> Reals
     return problem.importance * ((errors @ problem.hessian) * errors).sum(2)
 
 
+def shrunk_hessian(hessian: Reals, num_samples: float) -> Reals:
+    """Second moments with correlations taken back where too few samples told them (as Ledoit and Wolf 2004 shrink).
+
+    A dense layer sees one sample per picture. From 96 of them, 1280 inputs have moments of rank 95, on which almost any
+    error can be compensated, though not on other pictures. Correlations keep `num_samples / (num_samples + inputs)` of
+    their size; energies stay.
+
+    Args:
+        hessian: float64 [groups, inputs, inputs].
+        num_samples: Pictures times output positions.
+    """
+    inputs = hessian.shape[-1]
+    shrunk = hessian * (num_samples / (num_samples + inputs))
+    shrunk[:, range(inputs), range(inputs)] = np.diagonal(hessian, axis1=1, axis2=2)
+    return shrunk
+
+
 def rounded_of(problem: LayerProblem, levels: Levels, scales: Reals, method: RoundingMethod) -> RoundedWeights:
     """Levels with what they cost."""
     counts = np.bincount((levels - levels.min()).ravel())

@@ -18,9 +18,11 @@ import torch
 
 from edgekit.core.progress import Progress
 from edgekit.core.quant import QuantizedGraph, QuantParams, QuantTensor
-from edgekit.quantize.layer_problem import LayerProblem, RoundedWeights
+from edgekit.quantize.decisions import DecisionStore
+from edgekit.quantize.layer_problem import LayerProblem, RoundedWeights, shrunk_hessian
 from edgekit.quantize.moments import LayerMoments, measure_moments
 from edgekit.quantize.network import GraphNetwork, fake_quantize_activations
+from edgekit.quantize.outcome import LayerOutcome
 from edgekit.quantize.plan import Layer
 from edgekit.quantize.ptq import DecidedLayer, QuantizationStart, finish_quantization, guarded_grid
 from edgekit.quantize.rounding import round_best
@@ -47,30 +49,12 @@ class LayerwiseConfig(msgspec.Struct, frozen=True, kw_only=True):
     mantissa_bits: int | None = None
 
 
-class LayerOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a layer.
-
-    Args:
-        name: Of its node.
-        num_bits: Grid bits.
-        method: What gave the least cost.
-        sqnr_db: Power of the layer's output over that of the error, in decibels; how good the rounding is on its own.
-        nearest_sqnr_db: The same of rounding to the nearest level on the grid that reaches the largest weight.
-        entropy_bytes: Order-0 entropy of its levels.
-        error: Mean squared error of its output, summed over channels.
-    """
-
-    name: str
-    num_bits: int
-    method: RoundingMethod
-    sqnr_db: float
-    nearest_sqnr_db: float
-    entropy_bytes: float
-    error: float
-
-
 def round_network(
-    start: QuantizationStart, pictures: Pictures, config: LayerwiseConfig, progress: Progress
+    start: QuantizationStart,
+    pictures: Pictures,
+    config: LayerwiseConfig,
+    progress: Progress,
+    store: DecisionStore | None = None,
 ) -> tuple[QuantizedGraph, tuple[LayerOutcome, ...]]:
     """Decide all weights and biases.
 
@@ -79,26 +63,29 @@ def round_network(
         pictures: Calibration pictures.
         config: How.
         progress: Advanced once per layer.
+        store: Keeps decided layers, and may hold some from a run before; None for neither.
 
     Raises:
         QuantizationError: No pictures, or a weight or activation that is not finite; names the layer.
     """
-    decided: dict[str, DecidedLayer] = {}
-    outcomes: list[LayerOutcome] = []
     layers = {layer.node.name: layer for layer in start.plan.layers}
+    kept = {} if store is None else {name: found for name in layers if (found := store.load(name)) is not None}
+    decided = {name: decision for name, (decision, _) in kept.items()}
+    outcomes = {name: outcome for name, (_, outcome) in kept.items()}
     progress.begin("round layers", len(layers))
-    network, quantized = GraphNetwork(start.graph), quantized_network(start)
+    progress.advance(len(kept))
+    network, quantized = GraphNetwork(start.graph), quantized_network(start, decided)
     with closing(Walk(network, pictures)) as plain_walk, closing(Walk(quantized, pictures)) as quantized_walk:
-        for wave in plan_waves(list(layers), config.max_waves):
+        for wave in plan_waves([name for name in layers if name not in decided], config.max_waves):
             moments = measure_moments(plain_walk, quantized_walk, wave)
             for name in wave:
-                decision, outcome = round_layer(start, layers[name], moments.pop(name), config)
-                decided[name] = decision
-                outcomes.append(outcome)
-                put_layer(quantized, name, decision)
+                decided[name], outcomes[name] = round_layer(start, layers[name], moments.pop(name), config)
+                put_layer(quantized, name, decided[name])
+                if store is not None:
+                    store.save(name, decided[name], outcomes[name])
                 progress.advance()
     progress.end()
-    return finish_quantization(start, decided), tuple(outcomes)
+    return finish_quantization(start, decided), tuple(outcomes[name] for name in layers)
 
 
 def quantized_network(start: QuantizationStart, decided: Mapping[str, DecidedLayer] | None = None) -> GraphNetwork:
@@ -118,9 +105,10 @@ def plan_waves(layers: Sequence[str], max_waves: int) -> Iterator[tuple[str, ...
     >>> list(plan_waves(list("abcde"), 3))
     [('a', 'b'), ('c', 'd'), ('e',)]
     """
-    num_waves = min(max_waves, len(layers))
+    num_waves = max(1, min(max_waves, len(layers)))
     for part in np.array_split(np.arange(len(layers)), num_waves):
-        yield tuple(layers[int(index)] for index in part)
+        if len(part):
+            yield tuple(layers[int(index)] for index in part)
 
 
 def layer_problem(name: str, weight: npt.NDArray[np.floating], moments: LayerMoments, damping: float) -> LayerProblem:
@@ -134,15 +122,16 @@ def layer_problem(name: str, weight: npt.NDArray[np.floating], moments: LayerMom
     """
     groups, size, _ = moments.covariance.shape
     own = np.asarray(weight, np.float64).reshape(groups, -1, size)
-    energy = np.trace(moments.covariance, axis1=1, axis2=2) / size
+    covariance = shrunk_hessian(moments.covariance, moments.num_samples)
+    cross = shrunk_hessian(moments.cross, moments.num_samples)
+    energy = np.trace(covariance, axis1=1, axis2=2) / size
     # A group that never moves (a dead channel) has nothing to fit: any ridge leaves its weights as they are.
     ridge = np.where(energy > 0, damping * np.maximum(energy, 1e-9 * energy.max()), 1.0)
     lifted = ridge[:, None, None] * np.eye(size)
     # Ridge regression about the float weights: V = W (C + r) (H + r)^-1.
-    wanted = np.linalg.solve(
-        moments.covariance + lifted, ((moments.cross + lifted).transpose(0, 2, 1)) @ own.transpose(0, 2, 1)
-    ).transpose(0, 2, 1)
-    return LayerProblem(name=name, weights=wanted, hessian=moments.covariance, importance=np.ones(wanted.shape[:2]))
+    right = (cross + lifted).transpose(0, 2, 1) @ own.transpose(0, 2, 1)
+    wanted = np.linalg.solve(covariance + lifted, right).transpose(0, 2, 1)
+    return LayerProblem(name=name, weights=wanted, hessian=covariance, importance=np.ones(wanted.shape[:2]))
 
 
 def round_layer(

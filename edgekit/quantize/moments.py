@@ -30,7 +30,9 @@ from edgekit.quantize.walk import Walk
 Moments64 = npt.NDArray[np.float64]
 
 MAX_POSITIONS = 128
-"""Output positions per picture that are drawn: neighbouring ones are alike."""
+FEWEST_POSITIONS = 32
+"""Output positions per picture that are drawn, neighbouring ones being alike: a quarter of the layer's inputs, within
+these bounds. A depthwise layer has nine inputs, and thousands of columns from 256 pictures tell its moments well."""
 
 
 class LayerMoments(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,14 +43,14 @@ class LayerMoments(msgspec.Struct, frozen=True, kw_only=True):
         cross: float64 [groups, inputs, inputs], covariance of the float network's x (rows) with x' (columns).
         mean: float64 [groups, inputs], of x'.
         float_mean: float64 [groups, inputs], of x.
-        num_positions: Output positions of the layer.
+        num_samples: Columns that were looked at: pictures times drawn positions.
     """
 
     covariance: Moments64
     cross: Moments64
     mean: Moments64
     float_mean: Moments64
-    num_positions: int
+    num_samples: int
 
 
 def measure_moments(
@@ -121,7 +123,8 @@ class _Sums:
     def draw_positions(self, generator: torch.Generator) -> None:
         """Draw output positions, the same for every picture of a batch and for both networks."""
         num_positions = self.map[0] * self.map[1]
-        self.positions = torch.randperm(num_positions, generator=generator)[:MAX_POSITIONS]
+        drawn = min(MAX_POSITIONS, max(FEWEST_POSITIONS, self.size // 4))
+        self.positions = torch.randperm(num_positions, generator=generator)[:drawn]
 
     def columns(self, x: Tensor) -> Tensor:
         """Columns [groups, n * positions, inputs], inputs in the order of `weight[0]`."""
@@ -169,5 +172,5 @@ class _Sums:
             cross=(self.cross / n - float_mean[:, :, None] * mean[:, None, :]).numpy(),
             mean=(mean + shift).numpy(),
             float_mean=(float_mean + shift).numpy(),
-            num_positions=self.map[0] * self.map[1],
+            num_samples=n,
         )

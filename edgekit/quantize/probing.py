@@ -19,9 +19,10 @@ from torch.nn import functional
 
 from edgekit.core.progress import Progress
 from edgekit.quantize.allocation import Candidate, LayerOptions
-from edgekit.quantize.layerwise import LayerOutcome, LayerwiseConfig, plan_waves, put_layer, round_layer
+from edgekit.quantize.layerwise import LayerwiseConfig, plan_waves, put_layer, round_layer
 from edgekit.quantize.moments import measure_moments
 from edgekit.quantize.network import GraphNetwork
+from edgekit.quantize.outcome import LayerOutcome
 from edgekit.quantize.ptq import DecidedLayer, QuantizationStart
 from edgekit.quantize.walk import Pictures, Walk
 

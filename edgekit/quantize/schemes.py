@@ -93,14 +93,16 @@ def parse_scheme(text: str) -> Scheme:
 
 
 def scheme_from_bits(bits: float | str) -> Scheme:
-    """The scheme that `--bits` stands for: static, int8 activations, weights on a grid of that many bits.
+    """The scheme that `--bits` stands for: static, int8 activations, weights on a grid of that many bits, or "mixed".
 
     >>> scheme_from_bits("8").id
     'static_wi8_ai8'
 
     Raises:
-        UsageError: No whole number of bits from 4 to 8.
+        UsageError: Neither "mixed" nor a whole number of bits from 4 to 8.
     """
+    if bits == MIXED:
+        return Scheme(mode="static", is_mixed=True)
     wanted = f"--bits takes a whole number from {WEIGHT_BITS[0]} to {WEIGHT_BITS[-1]}, got {bits!r}"
     hint = "8 is the safe choice; fewer bits make the packed file smaller, not the inference faster"
     try:

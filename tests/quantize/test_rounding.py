@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgekit.core.entropy import order0_bits
 from edgekit.core.errors import QuantizationError
-from edgekit.quantize.layer_problem import LayerProblem, RoundedWeights, cost, error_of, qmax_of
+from edgekit.quantize.layer_problem import LayerProblem, RoundedWeights, cost, error_of, qmax_of, shrunk_hessian
 from edgekit.quantize.rounding import round_adaround, round_best, round_gptq, round_nearest
 from edgekit.quantize.rounding_config import LearningConfig, RoundingConfig
 from edgekit.quantize.rounding_scales import choose_scales
@@ -234,6 +234,29 @@ def test_a_singular_hessian_is_rounded_all_the_same(num_samples: int) -> None:
     rounded = round_best(problem, 4, ALL_METHODS)
     assert rounded.error <= round_nearest(problem, choose_scales(problem, 4), 4).error
     assert np.isfinite(rounded.scales).all()
+
+
+def test_shrinking_helps_on_other_pictures_where_few_were_seen() -> None:
+    generator = np.random.default_rng(0)
+    mixing = generator.normal(size=(80, 80)) * np.linspace(2, 0.1, 80)
+    few, many = (np.maximum(generator.normal(size=(count, 80)) @ mixing, 0) for count in (40, 4000))
+    seen, unseen = (np.cov(each.T, bias=True)[None] for each in (few, many))
+    problem = msgspec.structs.replace(problem_of(23, inputs=80), hessian=seen)
+    truth = msgspec.structs.replace(problem, hessian=unseen)
+
+    def error_with(hessian: np.ndarray) -> float:
+        rounded = round_best(msgspec.structs.replace(problem, hessian=hessian), 4)
+        return error_of(truth, rounded.levels, rounded.scales)
+
+    assert error_with(shrunk_hessian(seen, 40)) < 0.9 * error_with(seen)
+
+
+def test_shrinking_keeps_energies_and_what_many_pictures_told() -> None:
+    hessian = problem_of(24, groups=2).hessian
+    shrunk = shrunk_hessian(hessian, 20)
+    assert (np.diagonal(shrunk, axis1=1, axis2=2) == np.diagonal(hessian, axis1=1, axis2=2)).all()
+    np.testing.assert_allclose(shrunk[1, 2, 3], hessian[1, 2, 3] / 2)
+    np.testing.assert_allclose(shrunk_hessian(hessian, 1e9), hessian, rtol=1e-6)
 
 
 def test_an_indefinite_hessian_is_rounded_all_the_same() -> None:
