@@ -185,7 +185,8 @@ def _make_run(
     made = quantize(job, watch)
     hub, quantized = made.hub, made.model
     with watch.clock.stage("export"):
-        artifacts = export(hub, quantized, folder, config)
+        compute = made.section.compute if made.section else "int8"  # mixed bits may have come out above 4 everywhere
+        artifacts = export(hub, quantized, folder, msgspec.structs.replace(config, compute=compute))
         write_text(folder / LABELS, "".join(f"{label}\n" for label in hub.card.labels))
         if shrunk.checkpoint_dir is not None:
             copy_checkpoint(shrunk.checkpoint_dir, folder)

@@ -18,7 +18,7 @@ from edgekit.core.errors import BudgetError
 from edgekit.core.quant import QuantizedGraph
 from edgekit.lowbit.calibrating import drawn, held_out, pictures_of
 from edgekit.lowbit.rounder import Rounder, measured_drop
-from edgekit.quantize.allocation import Allocation, allocate, sweep
+from edgekit.quantize.allocation import Allocation, allocate, smallest, sweep
 from edgekit.quantize.bisection import fit_budget, hold_drop
 from edgekit.quantize.outcome import LayerOutcome
 from edgekit.quantize.probing import Table, TableConfig, measure_table
@@ -28,7 +28,7 @@ NUM_HELD_OUT = 2000
 MAX_PROBE_VALUES = 64 * 3 * 64 * 64
 """Pictures that layers are probed with are fewer where they are large: so many values in all, and at least 32."""
 _FEWEST_HELD_OUT = 50
-_MAX_ROUNDS = 3
+_MAX_ROUNDS = 4
 
 
 class Mixed(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,36 +83,37 @@ def _measure(rounder: Rounder) -> Table:
 
 def _within(rounder: Rounder, table: Table, budget_bytes: int) -> Mixed:
     """Fill a budget with the least error, and stay below it when layers are rounded on quantized inputs."""
-    fitted = fit_budget(
-        table.options,
-        budget_bytes,
-        lambda allocation: rounder.packed_bytes(rounder.quick(table.decided, allocation.bits)),
-    )
-    allocation, aim, smallest = fitted.best.allocation, fitted.best.allocation.size_bytes, math.inf
-    for _ in range(_MAX_ROUNDS):
+    least = smallest(table.options)
+    allocation, size = _first_choice(rounder, table, budget_bytes), 0
+    aim = allocation.size_bytes
+    for num_left in reversed(range(_MAX_ROUNDS)):
         model, outcomes = rounder.round(allocation.bits)
         size = rounder.packed_bytes(model)
-        smallest = min(smallest, size)
         if size <= budget_bytes:
             return Mixed(bits=allocation.bits, model=model, outcomes=outcomes, table=table, budget_bytes=budget_bytes)
+        if allocation.bits == least.bits:
+            break
         aim -= 1.2 * (size - budget_bytes)
-        allocation = _at_most(table, aim, budget_bytes, smallest)
-    raise _unreachable(budget_bytes, smallest)
-
-
-def _at_most(table: Table, aim: float, budget_bytes: int, smallest: float) -> Allocation:
-    try:
-        return allocate(table.options, aim)
-    except BudgetError as error:
-        raise _unreachable(budget_bytes, smallest) from error
-
-
-def _unreachable(budget_bytes: int, smallest: float) -> BudgetError:
-    return BudgetError(
-        f"a budget of {budget_bytes / KB:g} kB cannot be met: the smallest file reached has {smallest:,.0f} bytes",
-        nearest=smallest,
-        hint=f"ask for --budget-kb {math.ceil(smallest / KB)}, or prune or narrow the model first",
+        # Called unreachable only when the smallest network was made in earnest, and is too large.
+        allocation = allocate(table.options, aim) if num_left > 1 and aim > least.size_bytes else least
+    raise BudgetError(
+        f"a budget of {budget_bytes / KB:g} kB cannot be met: the smallest file reached has {size:,} bytes",
+        nearest=size,
+        hint=f"ask for --budget-kb {math.ceil(size / KB)}, or prune or narrow the model first",
     )
+
+
+def _first_choice(rounder: Rounder, table: Table, budget_bytes: int) -> Allocation:
+    """What files of layers that were rounded on their own say; the smallest where even that one is too large."""
+    try:
+        fitted = fit_budget(
+            table.options,
+            budget_bytes,
+            lambda allocation: rounder.packed_bytes(rounder.quick(table.decided, allocation.bits)),
+        )
+    except BudgetError:
+        return smallest(table.options)
+    return fitted.best.allocation
 
 
 def _as_small_as_allowed(rounder: Rounder, table: Table) -> Mixed:

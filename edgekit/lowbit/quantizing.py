@@ -47,11 +47,6 @@ def quantize(job: QuantizeJob, watch: Watch) -> Quantized:
         QuantizationError: Values that are not finite, no pictures.
     """
     check_recipe(job.recipe)
-    if job.one_scale and not is_plain(job.recipe):
-        raise UsageError(
-            "weights that are shared keep their few values, and cannot go to grids of fewer bits, too",
-            hint="use --bits 8 with --share, or fewer --bits without it",
-        )
     if is_plain(job.recipe):
         return _plain(job, watch)
     if job.recipe.quantize.engine == "nncf":
@@ -63,7 +58,8 @@ def check_recipe(recipe: Recipe) -> None:
     """Refuse what does not go together, before anything takes time.
 
     Raises:
-        UsageError: A budget or a sweep without mixed bits, INT4 without layers of 4 bits, an engine that cannot.
+        UsageError: A budget or a sweep without mixed bits, INT4 without layers of 4 bits, shared weights on small
+            grids, an engine that cannot.
         MissingDependencyError: The engine is not installed.
     """
     config = recipe.quantize
@@ -73,6 +69,11 @@ def check_recipe(recipe: Recipe) -> None:
         require_nncf(config)
         if recipe.qat.epochs:
             raise UsageError("engine nncf does not train: leave out --qat, or --engine nncf")
+    if recipe.share.is_asked and not is_plain(recipe):
+        raise UsageError(
+            "weights that are shared keep their few values, and cannot go to grids of fewer bits, too",
+            hint="use --bits 8 with --share, or fewer --bits without it",
+        )
     if not scheme.is_mixed and (config.budget_kb is not None or config.pareto):
         key = "budget_kb" if config.budget_kb is not None else "pareto"
         message = f"quantize.{key} chooses the bits of every layer: it needs mixed bits"

@@ -26,6 +26,7 @@ from edgekit.quantize.layerwise import LayerwiseConfig, quantized_network, round
 from edgekit.quantize.network import GraphNetwork
 from edgekit.quantize.outcome import LayerOutcome
 from edgekit.quantize.ptq import DecidedLayer, QuantizationStart, finish_quantization, start_quantization
+from edgekit.verify.subject import labels_fit
 
 Logits = npt.NDArray[np.float32]
 
@@ -104,9 +105,11 @@ class Rounder:
         return self._logits(GraphNetwork(self.hub.graph), indices)
 
     def labels(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
-        """Labels of pictures of the calibration source; None when it has none."""
+        """Labels of pictures of the calibration source; None when it has none, or the model never saw any."""
         labels = self.job.calibration.labels
-        return None if labels is None else np.asarray(labels[indices], np.int64)
+        if labels is None or not labels_fit(self.hub, self.job.calibration):
+            return None
+        return np.asarray(labels[indices], np.int64)
 
     def _logits(self, network: GraphNetwork, indices: npt.NDArray[np.int64]) -> Logits:
         with torch.inference_mode():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from edgekit.core.errors import QuantizationError
 from edgekit.core.graph import Graph, Node
-from edgekit.quantize.moments import MAX_POSITIONS, LayerMoments, measure_moments
+from edgekit.quantize.moments import FEWEST_POSITIONS, LayerMoments, measure_moments
 from edgekit.quantize.network import GraphNetwork
 from edgekit.quantize.walk import Pictures, Walk
 from graphs import GraphBuilder
@@ -88,16 +88,16 @@ def assert_equal_moments(found: LayerMoments, plain: Reals, quantized: Reals) ->
 )
 def test_moments_of_a_convolution_are_those_of_its_columns(options: dict[str, object]) -> None:
     channels = int(str(options.pop("channels", 4)))
-    build = GraphBuilder((1, 6, 9, 11))
+    build = GraphBuilder((1, 6, 4, 5))
     build.conv("input", channels, **options)  # type: ignore[arg-type]
     graph = build.build()
     node = graph.nodes[0]
-    x = np.random.default_rng(1).normal(2.0, 1.0, (12, 6, 9, 11))
+    x = np.random.default_rng(1).normal(2.0, 1.0, (12, 6, 4, 5))
 
     found = measure(graph, x, node.name)[node.name]
 
     columns = columns_of(graph, node, x)
-    assert found.num_positions == columns.shape[1] // 12 <= MAX_POSITIONS
+    assert found.num_samples == columns.shape[1] <= 12 * FEWEST_POSITIONS, "all positions are looked at"
     assert_equal_moments(found, columns, columns)
 
 
@@ -108,7 +108,7 @@ def test_moments_of_a_fully_connected_layer_are_those_of_its_inputs() -> None:
 
     found = measure(build.build(), x, "gemm_0")["gemm_0"]
 
-    assert found.num_positions == 1
+    assert found.num_samples == 33
     assert_equal_moments(found, x[None], x[None])
 
 
@@ -123,7 +123,7 @@ def test_moments_do_not_cancel_when_inputs_lie_far_from_zero() -> None:
 
 
 def two_layers() -> Graph:
-    build = GraphBuilder((1, 3, 8, 8))
+    build = GraphBuilder((1, 3, 5, 5))
     hidden = build.relu(build.conv("input", 5, 3, pads=1))
     build.conv(hidden, 4, 3, stride=2, pads=(0, 0, 1, 1))
     return build.build()
@@ -134,7 +134,7 @@ def test_cross_moments_pair_the_two_networks_column_by_column() -> None:
     plain, quantized = GraphNetwork(graph), GraphNetwork(graph)
     with torch.no_grad():
         quantized.weight("conv_0").add_(0.3)
-    x = np.random.default_rng(4).normal(size=(9, 3, 8, 8)).astype(np.float32)
+    x = np.random.default_rng(4).normal(size=(9, 3, 5, 5)).astype(np.float32)
     with closing(Walk(plain, pictures_of(x))) as walk, closing(Walk(quantized, pictures_of(x, 5))) as other:
         found = measure_moments(walk, other, ["conv_2"])["conv_2"]
 
@@ -148,7 +148,7 @@ def test_cross_moments_pair_the_two_networks_column_by_column() -> None:
 
 def test_layers_of_one_call_are_measured_as_each_alone() -> None:
     graph = two_layers()
-    x = np.random.default_rng(5).normal(size=(9, 3, 8, 8))
+    x = np.random.default_rng(5).normal(size=(9, 3, 5, 5))
 
     together = measure(graph, x, "conv_0", "conv_2")
 
@@ -166,10 +166,10 @@ def test_large_maps_are_sampled_the_same_way_each_time() -> None:
 
     first, again = (measure(graph, x, "conv_0")["conv_0"] for _ in range(2))
 
-    assert first.num_positions == 24 * 24 > MAX_POSITIONS
+    assert first.num_samples == 40 * FEWEST_POSITIONS < 40 * 24 * 24
     assert np.array_equal(first.covariance, again.covariance)
     exact = expected_moments(*(columns_of(graph, graph.nodes[0], x),) * 2)[0]
-    assert np.allclose(first.covariance, exact, atol=0.06)
+    assert np.allclose(first.covariance, exact, atol=0.2)
 
 
 def test_constant_pictures_have_no_covariance() -> None:
@@ -184,7 +184,7 @@ def test_constant_pictures_have_no_covariance() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_input_that_is_not_finite_names_the_layer(value: float) -> None:
-    x = np.zeros((3, 3, 8, 8))
+    x = np.zeros((3, 3, 5, 5))
     x[1, 0, 2, 2] = value
 
     with pytest.raises(QuantizationError, match=r"layer conv_0: .*not finite"):
@@ -193,4 +193,4 @@ def test_input_that_is_not_finite_names_the_layer(value: float) -> None:
 
 def test_no_pictures_are_an_error() -> None:
     with pytest.raises(QuantizationError, match="layer conv_0: no calibration pictures"):
-        measure(two_layers(), np.zeros((0, 3, 8, 8)), "conv_0")
+        measure(two_layers(), np.zeros((0, 3, 5, 5)), "conv_0")
