@@ -47,11 +47,6 @@ def quantize(job: QuantizeJob, watch: Watch) -> Quantized:
         QuantizationError: Values that are not finite, no pictures.
     """
     check_recipe(job.recipe)
-    if job.one_scale and not is_plain(job.recipe):
-        raise UsageError(
-            "weights that are shared keep their few values, and cannot go to grids of fewer bits, too",
-            hint="use --bits 8 with --share, or fewer --bits without it",
-        )
     if is_plain(job.recipe):
         return _plain(job, watch)
     if job.recipe.quantize.engine == "nncf":
@@ -73,6 +68,11 @@ def check_recipe(recipe: Recipe) -> None:
         require_nncf(config)
         if recipe.qat.epochs:
             raise UsageError("engine nncf does not train: leave out --qat, or --engine nncf")
+    if recipe.share.is_asked and not is_plain(recipe):
+        raise UsageError(
+            "weights that are shared keep their few values, and cannot go to grids of fewer bits, too",
+            hint="use --bits 8 with --share, or fewer --bits without it",
+        )
     if not scheme.is_mixed and (config.budget_kb is not None or config.pareto):
         key = "budget_kb" if config.budget_kb is not None else "pareto"
         message = f"quantize.{key} chooses the bits of every layer: it needs mixed bits"
@@ -126,8 +126,11 @@ def _few_bits(job: QuantizeJob, watch: Watch) -> Quantized:
     notes = mixed.notes if mixed else ()
     if job.recipe.qat.epochs:
         with watch.clock.stage("train"):
-            model, more = _train(job, hub.graph, model, watch)
-        rows = bits_rows(model, outcomes, plan.reasons, "qat")
+            trained, more = _train(job, hub.graph, model, watch)
+        if mixed is not None and _is_above(rounder, trained, mixed.budget_bytes):
+            more = (*more, "training made the file larger than the budget: the network is as it was before")
+        else:
+            model, rows = trained, bits_rows(trained, outcomes, plan.reasons, "qat")
         notes = (*notes, *more)
     pareto: tuple[ParetoPoint, ...] = ()
     if config.pareto and mixed is not None:
@@ -136,6 +139,10 @@ def _few_bits(job: QuantizeJob, watch: Watch) -> Quantized:
     section = _section(job, model, rows, notes)
     section = msgspec.structs.replace(section, pareto=pareto, equalized=hub is not job.hub)
     return Quantized(hub=hub, model=model, section=section if mixed is None else _with_choice(section, mixed, job))
+
+
+def _is_above(rounder: Rounder, model: QuantizedGraph, budget_bytes: int | None) -> bool:
+    return budget_bytes is not None and rounder.packed_bytes(model) > budget_bytes
 
 
 def _tell(plan: BitPlan, watch: Watch) -> None:

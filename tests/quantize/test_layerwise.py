@@ -28,10 +28,10 @@ class Counter(Silent):
     def __init__(self) -> None:
         self.total, self.done = 0, 0
 
-    def begin(self, label: str, total: int) -> None:
+    def begin(self, label: str, total: int) -> None:  # noqa: ARG002 - the Protocol names it
         self.total += total
 
-    def advance(self, amount: int = 1, status: str = "") -> None:
+    def advance(self, amount: int = 1, status: str = "") -> None:  # noqa: ARG002 - the Protocol names it
         self.done += amount
 
 
@@ -64,9 +64,7 @@ def nearest_network(start: QuantizationStart) -> QuantizedGraph:
         grid = guarded_grid(start, layer, start.weight_grids[layer.node.name])
         bias = np.zeros(len(weight)) if layer.bias is None else start.graph.constants[layer.bias].astype(np.float64)
         values = nearest(layer, weight, grid)
-        decided[layer.node.name] = DecidedLayer(
-            weight=start_quant(values, grid), bias=bias
-        )
+        decided[layer.node.name] = DecidedLayer(weight=start_quant(values, grid), bias=bias)
     return finish_quantization(start, decided)
 
 

@@ -13,12 +13,15 @@ from torch import Tensor
 
 from edgekit.core.errors import QuantizationError
 from edgekit.core.graph import Graph, Node
-from edgekit.quantize.moments import MAX_POSITIONS, LayerMoments, measure_moments
+from edgekit.quantize.moments import FEWEST_POSITIONS, LayerMoments, measure_moments
 from edgekit.quantize.network import GraphNetwork
 from edgekit.quantize.walk import Pictures, Walk
 from graphs import GraphBuilder
 
 Reals = npt.NDArray[np.float64]
+
+EVERY = 10_000
+"""Positions to draw when all are wanted."""
 
 
 def pictures_of(array: npt.NDArray[np.floating], batch_size: int = 5) -> Pictures:
@@ -54,9 +57,11 @@ def expected_moments(plain: Reals, quantized: Reals) -> tuple[Reals, Reals, Real
     return centred.transpose(0, 2, 1) @ centred / n, float_centred.transpose(0, 2, 1) @ centred / n, mean, float_mean
 
 
-def measure(graph: Graph, x: npt.NDArray[np.floating], *layers: str) -> dict[str, LayerMoments]:
+def measure(
+    graph: Graph, x: npt.NDArray[np.floating], *layers: str, num_positions: int | None = EVERY
+) -> dict[str, LayerMoments]:
     with closing(Walk(GraphNetwork(graph), pictures_of(x))) as walk:
-        return measure_moments(walk, None, layers)
+        return measure_moments(walk, None, layers, num_positions=num_positions)
 
 
 def assert_equal_moments(found: LayerMoments, plain: Reals, quantized: Reals) -> None:
@@ -97,7 +102,7 @@ def test_moments_of_a_convolution_are_those_of_its_columns(options: dict[str, ob
     found = measure(graph, x, node.name)[node.name]
 
     columns = columns_of(graph, node, x)
-    assert found.num_positions == columns.shape[1] // 12 <= MAX_POSITIONS
+    assert found.num_samples == columns.shape[1]
     assert_equal_moments(found, columns, columns)
 
 
@@ -108,7 +113,7 @@ def test_moments_of_a_fully_connected_layer_are_those_of_its_inputs() -> None:
 
     found = measure(build.build(), x, "gemm_0")["gemm_0"]
 
-    assert found.num_positions == 1
+    assert found.num_samples == 33
     assert_equal_moments(found, x[None], x[None])
 
 
@@ -136,7 +141,7 @@ def test_cross_moments_pair_the_two_networks_column_by_column() -> None:
         quantized.weight("conv_0").add_(0.3)
     x = np.random.default_rng(4).normal(size=(9, 3, 8, 8)).astype(np.float32)
     with closing(Walk(plain, pictures_of(x))) as walk, closing(Walk(quantized, pictures_of(x, 5))) as other:
-        found = measure_moments(walk, other, ["conv_2"])["conv_2"]
+        found = measure_moments(walk, other, ["conv_2"], num_positions=EVERY)["conv_2"]
 
     def hidden(network: GraphNetwork) -> Reals:
         with torch.no_grad():
@@ -164,9 +169,9 @@ def test_large_maps_are_sampled_the_same_way_each_time() -> None:
     graph = build.build()
     x = np.random.default_rng(6).normal(size=(40, 2, 24, 24))
 
-    first, again = (measure(graph, x, "conv_0")["conv_0"] for _ in range(2))
+    first, again = (measure(graph, x, "conv_0", num_positions=None)["conv_0"] for _ in range(2))
 
-    assert first.num_positions == 24 * 24 > MAX_POSITIONS
+    assert first.num_samples == 40 * FEWEST_POSITIONS
     assert np.array_equal(first.covariance, again.covariance)
     exact = expected_moments(*(columns_of(graph, graph.nodes[0], x),) * 2)[0]
     assert np.allclose(first.covariance, exact, atol=0.06)
