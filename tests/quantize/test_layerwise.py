@@ -10,6 +10,7 @@ from edgekit.core.errors import QuantizationError
 from edgekit.core.graph import Graph
 from edgekit.core.progress import Silent
 from edgekit.core.quant import QuantizedGraph
+from edgekit.quantize import moments
 from edgekit.quantize.layerwise import LayerOutcome, LayerwiseConfig, plan_waves, quantized_network, round_network
 from edgekit.quantize.moments import MAX_POSITIONS
 from edgekit.quantize.network import GraphNetwork
@@ -114,7 +115,8 @@ def test_network_answers_better_than_one_rounded_to_nearest() -> None:
     assert error(model) < 0.5 * error(nearest_network(start))
 
 
-def test_biases_make_every_mean_output_exact() -> None:
+def test_biases_make_every_mean_output_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moments, "FEWEST_POSITIONS", MAX_POSITIONS)
     start, x, model, _ = round_mobile()
     plain, quantized = GraphNetwork(start.graph), as_network(start, model)
     batch = torch.from_numpy(x)

@@ -174,7 +174,7 @@ def test_large_maps_are_sampled_the_same_way_each_time() -> None:
     assert first.num_samples == 40 * FEWEST_POSITIONS
     assert np.array_equal(first.covariance, again.covariance)
     exact = expected_moments(*(columns_of(graph, graph.nodes[0], x),) * 2)[0]
-    assert np.allclose(first.covariance, exact, atol=0.06)
+    assert np.allclose(first.covariance, exact, atol=0.15)
 
 
 def test_constant_pictures_have_no_covariance() -> None:
