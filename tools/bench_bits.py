@@ -59,7 +59,7 @@ def measure_model(
     workshop: Workshop,
     plan: ModelPlan,
     settings: Sequence[Setting],
-    quantizers: Peers | None,
+    peers_python: str | None,
     nncodec: tuple[Peers, Sequence[int]] | None,
 ) -> dict[str, Figure]:
     """Everything about one model; only the error of one that is not at hand."""
@@ -72,8 +72,8 @@ def measure_model(
         figures[f"{plan.name}.num_views"] = float_row.scores.num_views
     rows, own = measure(workshop, plan, settings)
     figures |= own
-    if quantizers is not None:
-        figures |= peer_figures(workshop, plan, quantizers)
+    if peers_python is not None:
+        figures |= peer_figures(workshop, plan, peers_python)
     if nncodec is not None and plan.name in YARDSTICK_MODELS:
         figures |= yardstick_figures(plan.name, rows, nncodec_rows(workshop, plan, *nncodec))
     return figures
@@ -100,15 +100,14 @@ def main(words: Sequence[str] | None = None) -> None:
         work_dir = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgekit-bench-")))
         pictures = QUICK_PICTURES if options.quick else None
         workshop = Workshop(work_dir, options.runs, pictures, tuple(options.set))
-        quantizers, coder = (
-            stack.enter_context(start_peers(python)) if python else None
-            for python in (options.peers_python, options.nncodec_python)
-        )
-        nncodec = None if coder is None else (coder, QUICK_QPS if options.quick else QPS)
+        nncodec = None
+        if options.nncodec_python:
+            coder = stack.enter_context(start_peers(options.nncodec_python))
+            nncodec = coder, QUICK_QPS if options.quick else QPS
         for name in models:
             note(name)
             chosen = [setting for key, setting in SETTINGS.items() if key in settings]
-            figures |= measure_model(workshop, MODELS[name], chosen, quantizers, nncodec)
+            figures |= measure_model(workshop, MODELS[name], chosen, options.peers_python, nncodec)
     judged = [value for key, value in figures.items() if key.endswith((".bars_are_met", "nncodec_is_met"))]
     figures["num_rows_with_bars"] = len(judged)
     figures["num_rows_that_meet_them"] = sum(bool(value) for value in judged)

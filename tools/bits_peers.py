@@ -18,7 +18,7 @@ from benchmarking import Figure, note
 from bits_jobs import CALIBRATION, FLOAT, FLOAT_TFLITE, FOLDED_WEIGHTS, WEIGHTS, Workshop
 from bits_plan import ModelPlan
 from bits_rows import Row, row_figures
-from peers import Peers
+from peers import Peers, start_peers
 
 QPS = tuple(range(-42, -25))
 """Quantization parameters of NNCodec: its step halves with every four."""
@@ -52,8 +52,15 @@ PEER_JOBS: Mapping[str, PeerJob] = {
 }
 
 
-def peer_row(workshop: Workshop, plan: ModelPlan, name: str, peers: Peers) -> Row:
-    """What a peer's file of a model comes to; a row with an error when it makes none, or none that runs."""
+def peer_row(workshop: Workshop, plan: ModelPlan, name: str, python: str) -> Row:
+    """What a peer's file of a model comes to; a row with an error when it makes none, or none that runs.
+
+    Args:
+        workshop: Has the model prepared.
+        plan: The model.
+        name: Key of `PEER_JOBS`.
+        python: Interpreter with the peers; a process of its own, so that its memory is its own.
+    """
 
     def make() -> Row:
         how = PEER_JOBS[name]
@@ -61,7 +68,8 @@ def peer_row(workshop: Workshop, plan: ModelPlan, name: str, peers: Peers) -> Ro
         target = folder / "peers" / f"{name}{Path(how.source).suffix}"
         target.parent.mkdir(exist_ok=True)
         paths = {"input": str(folder / how.source), "calibration": str(folder / CALIBRATION), "output": str(target)}
-        taken = peers.ask(how.job, **paths, **how.settings)
+        with start_peers(python) as peers:
+            taken = peers.ask(how.job, **paths, **how.settings)
         if taken is None:
             return Row(error=peers.failure)
         row = workshop.do(plan, "score", files=(str(target),))[0]
@@ -70,11 +78,11 @@ def peer_row(workshop: Workshop, plan: ModelPlan, name: str, peers: Peers) -> Ro
     return workshop.kept(plan, name, make)
 
 
-def peer_figures(workshop: Workshop, plan: ModelPlan, peers: Peers) -> dict[str, Figure]:
+def peer_figures(workshop: Workshop, plan: ModelPlan, python: str) -> dict[str, Figure]:
     """Figures of all quantizing peers on one model."""
     figures: dict[str, Figure] = {}
     for name in PEER_JOBS:
-        row = peer_row(workshop, plan, name, peers)
+        row = peer_row(workshop, plan, name, python)
         figures |= row_figures(f"{plan.name}.{name}", row, workshop.base_bytes(plan))
     return figures
 

@@ -127,8 +127,11 @@ def _few_bits(job: QuantizeJob, watch: Watch) -> Quantized:
     notes = mixed.notes if mixed else ()
     if job.recipe.qat.epochs:
         with watch.clock.stage("train"):
-            model, more = _train(job, hub.graph, model, watch)
-        rows = bits_rows(model, outcomes, plan.reasons, "qat")
+            trained, more = _train(job, hub.graph, model, watch)
+        if mixed is not None and _is_above(rounder, trained, mixed.budget_bytes):
+            more = (*more, "training made the file larger than the budget: the network is as it was before")
+        else:
+            model, rows = trained, bits_rows(trained, outcomes, plan.reasons, "qat")
         notes = (*notes, *more)
     pareto: tuple[ParetoPoint, ...] = ()
     if config.pareto and mixed is not None:
@@ -137,6 +140,10 @@ def _few_bits(job: QuantizeJob, watch: Watch) -> Quantized:
     section = _section(job, model, rows, notes)
     section = msgspec.structs.replace(section, pareto=pareto, equalized=hub is not job.hub)
     return Quantized(hub=hub, model=model, section=section if mixed is None else _with_choice(section, mixed, job))
+
+
+def _is_above(rounder: Rounder, model: QuantizedGraph, budget_bytes: int | None) -> bool:
+    return budget_bytes is not None and rounder.packed_bytes(model) > budget_bytes
 
 
 def _tell(plan: BitPlan, watch: Watch) -> None:

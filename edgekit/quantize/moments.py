@@ -54,7 +54,12 @@ class LayerMoments(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure_moments(
-    plain: Walk, quantized: Walk | None, layers: Collection[str], *, seed: int = 0
+    plain: Walk,
+    quantized: Walk | None,
+    layers: Collection[str],
+    *,
+    seed: int = 0,
+    num_positions: int | None = None,
 ) -> dict[str, LayerMoments]:
     """Run both networks as far as the last of some layers, and gather the moments of what they read.
 
@@ -64,6 +69,7 @@ def measure_moments(
             float network once more.
         layers: Names of the layers wanted; those of later calls must not come before them.
         seed: Which positions are drawn.
+        num_positions: How many, per picture; None for what the layer's size asks for (`MAX_POSITIONS`).
 
     Raises:
         QuantizationError: No pictures, or an input that is not finite; names the layer.
@@ -71,7 +77,7 @@ def measure_moments(
     generator = torch.Generator().manual_seed(seed)
     nodes = plain.network.graph.nodes
     indices = [index for index, node in enumerate(nodes) if node.name in layers]
-    sums = {nodes[index].name: _Sums(plain.network, nodes[index]) for index in indices}
+    sums = {nodes[index].name: _Sums(plain.network, nodes[index], num_positions) for index in indices}
     others = repeat(None) if quantized is None else quantized.before(indices[0])
     for known, other in zip(plain.before(indices[0]), others, strict=quantized is not None):
         for each in sums.values():
@@ -104,12 +110,13 @@ def _columns(
 class _Sums:
     """Running sums of one layer; shifted by the first batch's mean, so that covariances do not cancel."""
 
-    def __init__(self, network: GraphNetwork, node: Node) -> None:
+    def __init__(self, network: GraphNetwork, node: Node, num_positions: int | None) -> None:
         self.node = node
         weight = network.weight(node.name)
         self.groups = node.int("group") if node.op == "Conv" else 1
         self.kernel = tuple(weight.shape[2:])
         self.size = int(weight[0].numel())
+        self.num_drawn = num_positions or min(MAX_POSITIONS, max(FEWEST_POSITIONS, self.size // 4))
         shape = network.graph.shapes[node.output]
         self.map = (shape[2], shape[3]) if node.op == "Conv" else (1, 1)
         self.shift: Tensor | None = None
@@ -123,8 +130,7 @@ class _Sums:
     def draw_positions(self, generator: torch.Generator) -> None:
         """Draw output positions, the same for every picture of a batch and for both networks."""
         num_positions = self.map[0] * self.map[1]
-        drawn = min(MAX_POSITIONS, max(FEWEST_POSITIONS, self.size // 4))
-        self.positions = torch.randperm(num_positions, generator=generator)[:drawn]
+        self.positions = torch.randperm(num_positions, generator=generator)[: self.num_drawn]
 
     def columns(self, x: Tensor) -> Tensor:
         """Columns [groups, n * positions, inputs], inputs in the order of `weight[0]`."""

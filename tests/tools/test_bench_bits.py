@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -228,7 +229,7 @@ def test_a_worker_that_dies_is_a_row_with_an_error(tmp_path: Path, monkeypatch: 
     assert Workshop(tmp_path).prepare(SMALL).error == "the worker ended with exit code -9"
 
 
-def test_peer_that_fails_says_why_in_its_row(workers: Workers, tmp_path: Path) -> None:
+def test_peer_that_fails_says_why_in_its_row(workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(Peers):
         def __init__(self) -> None:
             self.failure = "ort_quantize failed: no int4"
@@ -236,10 +237,11 @@ def test_peer_that_fails_says_why_in_its_row(workers: Workers, tmp_path: Path) -
         def ask(self, job: str, **settings: str) -> None:
             assert (job, settings["weight_bits"]) == ("ort_quantize", "4")
 
+    monkeypatch.setattr(bits_peers, "start_peers", lambda _: nullcontext(Failing()))
     workshop = Workshop(tmp_path)
     workshop.prepare(SMALL)
 
-    assert peer_row(workshop, SMALL, "onnxruntime_w4a8", Failing()).error == "ort_quantize failed: no int4"
+    assert peer_row(workshop, SMALL, "onnxruntime_w4a8", "python").error == "ort_quantize failed: no int4"
     assert [job.task for job in workers.jobs] == ["prepare"]
 
 
