@@ -114,7 +114,7 @@ def test_values_that_are_not_finite_are_named(
 
     outcome = edgekit("compress", path, "--data", colours, "--bits", bits, "--out", tmp_path / "run", *QUICK)
 
-    assert_fails(outcome, 2, "finite")
+    assert_fails(outcome, 2, "finite" if np.isfinite(value) else "'wide.w' holds NaN or infinity")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["spoiled.onnx"]
 
 
