@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import numpy_helper
@@ -41,7 +42,7 @@ def weights_of(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     return {name: tensor.values for name, tensor in constants.items() if tensor.values.dtype == np.int8}
 
 
-def paint_flat(folder: Path, num: int, draw: Callable[[int], object]) -> Path:
+def paint_flat(folder: Path, num: int, draw: Callable[[int], npt.ArrayLike]) -> Path:
     folder.mkdir(parents=True)
     for index in range(num):
         picture = np.zeros((SIZE, SIZE, 3), np.uint8)
@@ -57,7 +58,7 @@ def paint_flat(folder: Path, num: int, draw: Callable[[int], object]) -> Path:
     ids=["all black", "one class", "one to calibrate with"],
 )
 def test_poor_calibration_pictures_give_files_that_agree(
-    wide: Path, tmp_path: Path, bits: str, num: int, draw: Callable[[int], object]
+    wide: Path, tmp_path: Path, bits: str, num: int, draw: Callable[[int], npt.ArrayLike]
 ) -> None:
     folder = paint_flat(tmp_path / "flat", num, draw)
     pictures = ("--set", f"quantize.num_calibration={min(num // 2, 16)}", "--max-drop", "100", "--no-bench", "--json")
