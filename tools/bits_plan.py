@@ -136,7 +136,7 @@ SETTINGS: Mapping[str, Setting] = {
         ),
         Setting(
             name="w4a8_qat",
-            overrides=("quantize.scheme=static_wi4_ai8", "qat.epochs=5"),
+            overrides=("quantize.scheme=static_wi4_ai8", "qat.epochs=1"),
             small_only=True,
             most_drop=0.5,
         ),
