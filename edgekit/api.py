@@ -24,7 +24,7 @@ from edgekit.verify.verification import Verification
 def compress(
     model: str | Path,
     *,
-    bits: int = 8,
+    bits: int | str = 8,
     data: str | Path | None = None,
     out: Path | None = None,
     overrides: Sequence[str] = (),
@@ -34,7 +34,8 @@ def compress(
 
     Args:
         model: Alias ("mobilenet"), catalogue name, run folder, checkpoint, or .onnx file.
-        bits: Grid of the weights.
+        bits: Grid of the weights, 4 to 8, or "mixed" for bits per layer (overrides "quantize.budget_kb=300" or
+            "verify.max_drop=0.5" say how small).
         data: Dataset or folder; None for what the weights were trained on.
         out: Run folder; None for runs/<model>-<dataset>-<scheme>.
         overrides: Recipe keys as "section.key=value", e.g. "verify.max_drop=0.5", "prune.sparsity=0.6" or

@@ -1,6 +1,6 @@
 """The stages in order; the only place where they meet.
 
-    load (name, run, checkpoint, ONNX) -> hub graph [-> prune, share, fine-tune] -> calibrate -> quantize
+    load (name, run, checkpoint, ONNX) -> hub graph [-> prune, share, fine-tune] -> calibrate -> quantize [-> train]
       -> lower twice (ONNX QDQ, TFLite) -> pack -> verify [-> compare with the original] -> measure latency -> report
 
 `compress` is the main job. Every stage takes and gives frozen types; files are written into a run folder.
@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from edgekit.core.artifact import Artifact, ModelCard
 from edgekit.core.errors import CheckpointError, IntegrityError, MissingDependencyError, UnknownNameError, UsageError
@@ -33,6 +31,7 @@ from edgekit.core.layout import (
 )
 from edgekit.core.measurement import Latency
 from edgekit.core.progress import Progress, Silent
+from edgekit.core.qat import QatSection
 from edgekit.core.quant import QuantizedGraph
 from edgekit.core.recipe import (
     DataSection,
@@ -43,28 +42,24 @@ from edgekit.core.recipe import (
     load_recipe,
 )
 from edgekit.core.report import Check, Original, Report, ShrinkReport
-from edgekit.core.stages import StageClock
+from edgekit.core.stages import StageClock, Tell, Watch
 from edgekit.core.storage import staged_folder, write_bytes, write_text
 from edgekit.data.dataset import Source
-from edgekit.data.drawing import draw_order
 from edgekit.data.opening import open_source
-from edgekit.data.reading import UnreadableLog, iterate_batches
+from edgekit.data.reading import UnreadableLog
 from edgekit.encode.files import pack_file
-from edgekit.export.activations import fitting_batch_size, float_activations
 from edgekit.export.choices import choose_data, hub_request, resolve_data, resolve_model, with_labels
 from edgekit.export.hub import HubModel, HubRequest, load_hub
 from edgekit.export.onnx_writer import write_onnx
 from edgekit.export.tflite import write_tflite
+from edgekit.lowbit.quantizing import check_recipe, quantize
+from edgekit.lowbit.request import QuantizeJob, as_fixed_bits
 from edgekit.models.weights import copy_checkpoint
-from edgekit.quantize.calibration import Calibration, calibrate, observed_activations
-from edgekit.quantize.ptq import quantize_static
-from edgekit.quantize.schemes import parse_scheme, require_supported
 from edgekit.report.curves import draw_curves
 from edgekit.report.files import JSON_NAME, write_report
 from edgekit.runtime.benchmark import BenchmarkSettings, compare
-from edgekit.shrink.planning import Watch
 from edgekit.shrink.reporting import Exported, judge_shrinking, measure_coding, most_values, shrink_report
-from edgekit.shrink.request import ShrinkRequest, Shrunk, Tell, is_asked, name_suffix
+from edgekit.shrink.request import ShrinkRequest, Shrunk, is_asked, name_suffix
 from edgekit.shrink.stages import shrink
 from edgekit.train.run import RunHooks, TrainedRun, train
 from edgekit.verify.evaluation import evaluate_on
@@ -129,34 +124,43 @@ def compress(request: CompressRequest, progress: Progress | None = None, tell: T
     """
     recipe = request.recipe
     watch = Watch(clock=StageClock(), progress=progress or Silent(), tell=tell or (lambda _: None))
-    require_supported(parse_scheme(recipe.quantize.scheme))
+    check_recipe(recipe)
     with watch.clock.stage("load"):
         hub = load_hub(hub_request(recipe.model))
         data_name = choose_data(recipe.model, recipe.data.name or None, hub)
-        sources = _Sources(calibration=open_source(data_name, "calibration"), test=open_source(data_name, "test"))
-        hub = with_labels(hub, sources.test)
+        test = open_source(data_name, "test")
+        hub = with_labels(hub, test)
     run_name = f"{hub.card.model}-{Path(data_name).name}-{recipe.quantize.scheme}{name_suffix(recipe)}"
     run_dir = request.out_dir or Path("runs") / run_name
-    work_dir = run_dir.with_name(f"{run_dir.name}.work")
+    sources = _Sources(
+        name=data_name,
+        calibration=open_source(data_name, "calibration"),
+        test=test,
+        work_dir=run_dir.with_name(f"{run_dir.name}.work"),
+    )
+    if not request.resume:
+        shutil.rmtree(sources.work_dir, ignore_errors=True)
     with staged_folder(run_dir, last=JSON_NAME) as staging:
         shrunk = Shrunk(hub=hub)
         if is_asked(recipe):
             asked = ShrinkRequest(
-                recipe=recipe, data=data_name, work_dir=work_dir, resume=request.resume, command=request.command
+                recipe=recipe, data=data_name, work_dir=sources.work_dir, resume=request.resume, command=request.command
             )
             shrunk = shrink(asked, hub, sources.calibration, watch)
         made = _make_run(request, (hub, shrunk), sources, staging, watch)
         write_text(staging / RECIPE, dump_recipe(_resolved_recipe(recipe, data_name)))
         write_report(made.report, staging)
-    shutil.rmtree(work_dir, ignore_errors=True)
+    shutil.rmtree(sources.work_dir, ignore_errors=True)
     return msgspec.structs.replace(made, run_dir=run_dir)
 
 
 class _Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """Pictures of a run."""
+    """Pictures of a run, and where its resumable states lie."""
 
+    name: str
     calibration: Source
     test: Source
+    work_dir: Path
 
 
 def _make_run(
@@ -167,12 +171,22 @@ def _make_run(
     original, shrunk = models
     hub = with_labels(shrunk.hub, sources.test)
     unreadable = UnreadableLog()
-    with watch.clock.stage("calibrate"):
-        calibration = run_calibration(hub, sources.calibration, config, watch.progress, unreadable)
-    with watch.clock.stage("quantize"):
-        quantized = quantize_static(hub.graph, calibration, config, one_scale=most_values(shrunk))
+    job = QuantizeJob(
+        recipe=request.recipe,
+        hub=hub,
+        calibration=sources.calibration,
+        test=sources.test,
+        data=sources.name,
+        one_scale=most_values(shrunk),
+        work_dir=sources.work_dir,
+        resume=request.resume,
+        unreadable=unreadable,
+    )
+    made = quantize(job, watch)
+    hub, quantized = made.hub, made.model
     with watch.clock.stage("export"):
-        artifacts = export(hub, quantized, folder, float_io=config.float_io)
+        compute = made.section.compute if made.section else "int8"  # mixed bits may have come out above 4 everywhere
+        artifacts = export(hub, quantized, folder, msgspec.structs.replace(config, compute=compute))
         write_text(folder / LABELS, "".join(f"{label}\n" for label in hub.card.labels))
         if shrunk.checkpoint_dir is not None:
             copy_checkpoint(shrunk.checkpoint_dir, folder)
@@ -202,7 +216,7 @@ def _make_run(
     report = summarize(hub, quantized, verification, sources.test, facts)
     return Compressed(
         run_dir=folder,
-        report=msgspec.structs.replace(report, shrink=section),
+        report=msgspec.structs.replace(report, shrink=section, bits=made.section),
         passed=verification.passed,
         unreadable=(*unreadable.reasons, *verification.unreadable),
         num_unreadable=unreadable.num_pictures + verification.num_unreadable,
@@ -212,8 +226,17 @@ def _make_run(
 def _make_original(recipe: Recipe, hub: HubModel, sources: _Sources, folder: Path, progress: Progress) -> Original:
     """The model as it was before pruning and sharing, quantized and packed the same way, for comparison."""
     float_file = write_onnx(hub.graph, folder / "original.onnx", hub.card)
-    calibration = run_calibration(hub, sources.calibration, recipe.quantize, progress)
-    quantized = quantize_static(hub.graph, calibration, recipe.quantize)
+    plain = msgspec.structs.replace(recipe, qat=QatSection(), quantize=as_fixed_bits(recipe.quantize))
+    job = QuantizeJob(
+        recipe=plain,
+        hub=hub,
+        calibration=sources.calibration,
+        test=sources.test,
+        data=sources.name,
+        work_dir=folder,
+    )
+    made = quantize(job, Watch(clock=StageClock(), progress=progress, tell=lambda _: None))
+    hub, quantized = made.hub, made.model
     tflite = write_tflite(quantized, folder / ORIGINAL_TFLITE, hub.card, float_io=recipe.quantize.float_io)
     packed = pack_file(tflite.path, folder / "original.ekz")
     accuracy = None
@@ -248,52 +271,14 @@ def _judge(
     return section, judge_shrinking(shrunk, before, exported, recipe.verify.max_drop)
 
 
-def run_calibration(
-    hub: HubModel,
-    source: Source,
-    config: QuantizeSection,
-    progress: Progress,
-    unreadable: UnreadableLog | None = None,
-) -> Calibration:
-    """Watch the float model on calibration pictures, drawn with the recipe's seed.
-
-    Args:
-        hub: The model.
-        source: Calibration pictures.
-        config: How many, and the seed.
-        progress: Shows how far it is.
-        unreadable: Where pictures that cannot be read are logged.
-
-    Raises:
-        QuantizationError: No pictures, or activations that are not finite.
-        DataError: Too many unreadable pictures.
-        UsageError: Less than one picture wanted.
-    """
-    if config.num_calibration < 1:
-        raise UsageError(f"quantize.num_calibration is {config.num_calibration}, expected at least 1")
-    chosen = draw_order(len(source), seed=config.seed)[: config.num_calibration]
-    progress.begin("calibrate", len(chosen))
-    batches = iterate_batches(
-        source, hub.card.preprocess, batch_size=fitting_batch_size(hub.graph), indices=chosen, unreadable=unreadable
-    )
-
-    def activations() -> Iterator[Mapping[str, npt.NDArray[np.float32]]]:
-        for batch in float_activations(hub.graph, hub.card.preprocess, batches, observed_activations(hub.graph)):
-            yield batch
-            progress.advance(len(batch[hub.graph.input]))
-
-    calibration = calibrate(hub.graph, activations())
-    progress.end()
-    return calibration
-
-
-def export(hub: HubModel, quantized: QuantizedGraph, run_dir: Path, *, float_io: bool) -> dict[str, Artifact]:
+def export(hub: HubModel, quantized: QuantizedGraph, run_dir: Path, config: QuantizeSection) -> dict[str, Artifact]:
     """Write the float ONNX file and both lowerings of the quantized graph into a run folder."""
     card: ModelCard = hub.card
+    tflite_path = run_dir / MODEL_TFLITE
     return {
         FLOAT_ONNX: write_onnx(hub.graph, run_dir / FLOAT_ONNX, card),
         MODEL_ONNX: write_onnx(quantized, run_dir / MODEL_ONNX, card),
-        MODEL_TFLITE: write_tflite(quantized, run_dir / MODEL_TFLITE, card, float_io=float_io),
+        MODEL_TFLITE: write_tflite(quantized, tflite_path, card, float_io=config.float_io, compute=config.compute),
     }
 
 

@@ -43,7 +43,7 @@ from edgekit.evaluate.metrics import accuracy, agreement
 from edgekit.export.hub import HubModel, HubRequest, load_hub
 from edgekit.export.onnx_writer import write_onnx
 from edgekit.export.tflite import write_tflite
-from edgekit.pipeline import run_calibration
+from edgekit.lowbit.calibrating import run_calibration
 from edgekit.quantize.ptq import quantize_static
 from edgekit.runtime.interpreter import load_interpreter
 from edgekit.runtime.predict import predict_logits

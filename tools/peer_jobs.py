@@ -50,7 +50,7 @@ def prepare_torch_onnx(job: Job) -> Work:
 
 
 def prepare_ort_quantize(job: Job) -> Work:
-    """onnxruntime.quantization: float ONNX to int8 QDQ, symmetric weights per channel, asymmetric activations."""
+    """onnxruntime.quantization: float ONNX to QDQ, weights int8 (or int4) symmetric per channel, activations uint8."""
     quantization = importlib.import_module("onnxruntime.quantization")
     preprocess = importlib.import_module("onnxruntime.quantization.shape_inference")
     onnx = importlib.import_module("onnx")
@@ -74,11 +74,47 @@ def prepare_ort_quantize(job: Job) -> Work:
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
+            weight_type=getattr(quantization.QuantType, f"QInt{job.get('weight_bits', '8')}"),
             calibrate_method=getattr(quantization.CalibrationMethod, job["method"]),
         )
 
     return work
+
+
+def prepare_ort_matmul_nbits(job: Job) -> Work:
+    """MatMulNBits of onnxruntime: 4-bit blocks of 32 for matrix products alone, so each Gemm is made one first."""
+    nbits = importlib.import_module("onnxruntime.quantization.matmul_nbits_quantizer")
+    onnx = importlib.import_module("onnx")
+
+    def work() -> None:
+        model = onnx.load(job["input"])
+        _split_gemms(onnx, model.graph)
+        quantizer = nbits.MatMulNBitsQuantizer(model, block_size=32, is_symmetric=True)
+        quantizer.process()
+        onnx.save(quantizer.model.model, job["output"])
+
+    return work
+
+
+def _split_gemms(onnx: Any, graph: Any) -> None:  # noqa: ANN401 - a peer's types
+    """Every Gemm of a transposed constant becomes MatMul and Add."""
+    constants = {one.name: one for one in graph.initializer}
+    nodes: list[Any] = []
+    for node in graph.node:
+        if node.op_type != "Gemm":
+            nodes.append(node)
+            continue
+        attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+        weight = constants[node.input[1]]
+        values = onnx.numpy_helper.to_array(weight)
+        if attributes.get("transB", 0):
+            values = np.ascontiguousarray(values.T)
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        product = f"{node.output[0]}.product"
+        nodes.append(onnx.helper.make_node("MatMul", node.input[:2], [product], name=f"{node.name}.matmul"))
+        nodes.append(onnx.helper.make_node("Add", [product, node.input[2]], node.output, name=f"{node.name}.add"))
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def prepare_nncf(job: Job) -> Work:
@@ -97,9 +133,9 @@ def prepare_nncf(job: Job) -> Work:
 
 
 def prepare_ai_edge_quantizer(job: Job) -> Work:
-    """ai-edge-quantizer: float TFLite to static int8."""
+    """ai-edge-quantizer: float TFLite to static int8; with 4-bit weights where it has them, on request."""
     quantizer = importlib.import_module("ai_edge_quantizer.quantizer")
-    recipe = importlib.import_module("ai_edge_quantizer.recipe")
+    recipes = importlib.import_module("ai_edge_quantizer.recipe_manager")
     pictures = np.load(job["calibration"])
     if pictures.shape[1] in {1, 3} and job.get("layout", "nhwc") == "nhwc":
         pictures = np.ascontiguousarray(pictures.transpose(0, 2, 3, 1))
@@ -107,12 +143,22 @@ def prepare_ai_edge_quantizer(job: Job) -> Work:
 
     def work() -> None:
         worker = quantizer.Quantizer(bytearray(content))
-        worker.load_quantization_recipe(recipe.static_wi8_ai8())
+        worker.load_quantization_recipe(_ai_edge_recipe(recipes, int(job.get("weight_bits", "8"))))
         data = {signature: [{tensor: row[np.newaxis]} for row in pictures]}
         result = worker.quantize(worker.calibrate(data))
         Path(job["output"]).write_bytes(result.quantized_model)
 
     return work
+
+
+def _ai_edge_recipe(recipes: ModuleType, weight_bits: int) -> object:
+    """Its static_wi8_ai8; fewer bits for the operators that take them: it has no 4-bit depthwise convolution."""
+    manager = recipes.RecipeManager()
+    manager.add_static_config(".*", "*", 8, 8)
+    if weight_bits != 8:
+        for operation in ("CONV_2D", "FULLY_CONNECTED"):
+            manager.add_static_config(".*", operation, 8, weight_bits)
+    return manager.get_quantization_recipe()
 
 
 def prepare_nncodec_encode(job: Job) -> Work:
@@ -188,6 +234,7 @@ PREPARE: Mapping[str, Callable[[Job], Work]] = {
     "litert_torch": prepare_litert_torch,
     "torch_onnx": prepare_torch_onnx,
     "ort_quantize": prepare_ort_quantize,
+    "ort_matmul_nbits": prepare_ort_matmul_nbits,
     "nncf": prepare_nncf,
     "ai_edge_quantizer": prepare_ai_edge_quantizer,
 }

@@ -52,6 +52,8 @@ class Peers:
         self._said: set[str] = set()
         self.peak_rss_mib: float | None = None
         """Largest resident memory of the worker, as of its last answer."""
+        self.failure = ""
+        """Why the last job was not done."""
 
     def ask(self, job: str, **settings: str) -> Sample | None:
         """Have a job of `peer_jobs.py` done.
@@ -80,10 +82,12 @@ class Peers:
     def _read(self, job: str, answer: Answer) -> Sample | None:
         self.peak_rss_mib = answer.peak_rss_mib
         if answer.wall_s is not None and answer.cpu_s is not None:
+            self.failure = ""
             return Sample(wall_s=answer.wall_s, cpu_s=answer.cpu_s)
         reason = f"{job} failed: {answer.error}"
         if answer.missing:
             reason = f"{job}: not measured, the peers' interpreter has no {answer.missing}; {INSTALL_HINT}"
+        self.failure = reason
         if reason not in self._said:
             self._said.add(reason)
             note(reason)

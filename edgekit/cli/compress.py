@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli.bits import (
+    Bits,
+    BudgetKb,
+    Compute,
+    Engine,
+    Pareto,
+    Qat,
+    grid_keys,
+    making_keys,
+    training_keys,
+)
 from edgekit.cli.console import Bars, note, print_document, show, unreadable_lines
 from edgekit.cli.shrinking import (
     Code,
@@ -30,13 +42,18 @@ def compress(
         str | None,
         typer.Argument(help="Alias, catalogue name, run folder, checkpoint, or .onnx file.  [default: the recipe's]"),
     ] = None,
-    bits: Annotated[str | None, typer.Option(metavar="N", help="Grid of the weights, 4 to 8.  [default: 8]")] = None,
+    bits: Bits = None,
+    budget_kb: BudgetKb = None,
     data: Annotated[str | None, typer.Option(help="Dataset or folder for calibration and verification.")] = None,
     prune: Prune = None,
     prune_channels: PruneChannels = None,
     share: Share = None,
     code: Code = None,
     epochs: Epochs = None,
+    qat: Qat = False,
+    pareto: Pareto = False,
+    engine: Engine = None,
+    compute: Compute = None,
     resume: Resume = False,
     recipe: Annotated[Path | None, typer.Option(help="Recipe (TOML) to start from.")] = None,
     overrides: Annotated[
@@ -57,37 +74,39 @@ def compress(
 
     Exit code 1 when a bar was missed (accuracy, agreement, an operator left in float).
     """
-    from edgekit.pipeline import CompressRequest
-    from edgekit.pipeline import compress as run
+    from edgekit import pipeline
 
-    settings = [*(overrides or [])]
-    for key, value in (
+    keys = (
         *pruning_keys(prune),
         *sharing_keys(share),
+        *grid_keys(bits, budget_kb, pareto=pareto),
+        *making_keys(engine, compute, bits),
+        *training_keys(epochs, qat=qat),
         ("prune.channels", prune_channels),
-        ("prune.epochs", epochs),
-        ("share.epochs", epochs),
         ("code.method", code),
-        ("quantize.scheme", None if bits is None else _scheme_id(bits)),
         ("verify.max_drop", max_drop),
         ("model.width", width),
         ("model.input_size", input_size),
         ("model.untrained", "true" if untrained else None),
         ("quantize.float_io", "true" if float_io else None),
-    ):
-        settings += [] if value is None else [f"{key}={value}"]
-    request = CompressRequest(
-        recipe=read_recipe(model, data, recipe, settings),
+    )
+    request = pipeline.CompressRequest(
+        recipe=read_recipe(model, data, recipe, as_settings(overrides, keys)),
         out_dir=out,
         measure_latency=not no_bench,
         resume=resume,
         command=str(context.obj or ""),
     )
     with Bars() as bars:
-        result = run(request, bars, note)
+        result = pipeline.compress(request, bars, note)
     _show_result(result, as_json=as_json)
     if not result.passed:
         raise typer.Exit(1)
+
+
+def as_settings(overrides: list[str] | None, keys: Iterable[tuple[str, object]]) -> list[str]:
+    """Recipe overrides as `--set` takes them: those given, then those that options stand for; None sets nothing."""
+    return [*(overrides or []), *(f"{key}={value}" for key, value in keys if value is not None)]
 
 
 def _show_result(result: Compressed, *, as_json: bool) -> None:
@@ -100,12 +119,6 @@ def _show_result(result: Compressed, *, as_json: bool) -> None:
 
         show(render_summary(result.report))
         show(f"\n{result.run_dir}: report.html, model.tflite, model.onnx, model.ekz")
-
-
-def _scheme_id(bits: str) -> str:
-    from edgekit.quantize.schemes import scheme_from_bits
-
-    return scheme_from_bits(bits).id
 
 
 def read_recipe(model: str | None, data: str | None, recipe: Path | None, settings: list[str]) -> Recipe:
@@ -124,7 +137,7 @@ def read_recipe(model: str | None, data: str | None, recipe: Path | None, settin
         if model is None:
             raise UsageError("no model named", hint="for example: edgekit compress mobilenet --bits 8")
         plain = Recipe(model=ModelSection(name=model), data=DataSection(name=data or ""))
-        if any(setting.startswith(("prune.", "share.")) for setting in settings):
+        if any(setting.startswith(("prune.", "share.", "qat.")) for setting in settings):
             plain = _as_trained(plain)
         return override_recipe(plain, settings)
     loaded = load_recipe(recipe, settings)

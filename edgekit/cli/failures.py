@@ -45,8 +45,8 @@ def report_parser_error(error: Exception) -> int:
     return cast("int", getattr(error, "exit_code", 2))
 
 
-_TRAINING_OPTIONS = ("--prune", "--share", "--recipe")
-"""Options of `compress` with which it may fine-tune."""
+_RESUMABLE_OPTIONS = ("--prune", "--share", "--qat", "--bits", "--budget-kb", "--pareto", "--recipe", "--set")
+"""Options of `compress` with which it may fine-tune, or round layer by layer."""
 
 
 def report_interrupt(arguments: list[str]) -> int:
@@ -54,8 +54,8 @@ def report_interrupt(arguments: list[str]) -> int:
     print_line("interrupted; nothing half-written is left behind")
     if arguments[:1] == ["train"]:
         print_line(" hint: the same command with --resume goes on after the last whole epoch")
-    elif arguments[:1] == ["compress"] and any(word.startswith(_TRAINING_OPTIONS) for word in arguments):
-        print_line(" hint: fine-tuning, if any, goes on after its last whole epoch with the same command and --resume")
+    elif arguments[:1] == ["compress"] and any(word.startswith(_RESUMABLE_OPTIONS) for word in arguments):
+        print_line(" hint: training and rounding, if any, go on where they were with the same command and --resume")
     return INTERRUPTED
 
 

@@ -83,6 +83,20 @@ class BarNotMetError(EdgekitError):
     exit_code = 1
 
 
+class BudgetError(BarNotMetError):
+    """A budget (bytes, or points of accuracy) below anything that can be reached. Exit code 1.
+
+    Args:
+        message: One line: what, where, expected, got.
+        nearest: What can be reached, in the unit of the budget.
+        hint: One line: what the user can do about it.
+    """
+
+    def __init__(self, message: str, *, nearest: float, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.nearest = nearest
+
+
 class MissingDependencyError(EdgekitError):
     """The environment lacks a runtime or an extra. The hint says what to install. Exit code 3."""
 

@@ -241,6 +241,17 @@ class QuantizeSection(_Section, frozen=True):
         seed: Which calibration pictures are drawn.
         float_io: Float input and output in the TFLite file, int8 inside.
         reduce_range: 7-bit weights, for x86 without VNNI (the integer kernels there saturate).
+        rounding: Weights to the "nearest" level; or with the errors of some made good by others ("gptq"), or learned
+            ("adaround"), layer by layer; or "auto": nearest at 8 bits, below it the best for each layer.
+        wide_layers: Layers that keep 8 bits when fewer are asked for; None for depthwise ones, the first and the last.
+        equalize: Balance channels between layers first; with a scale per channel it seldom pays (docs/results.md).
+        rate_weight: Below 8 bits, what a bit of a packed weight may cost, as a share of the mean error of rounding a
+            weight to the nearest level; 0 for the least error whatever the size.
+        scale_bits: Below 8 bits, significant bits of the weights' scales: each is paid for in the packed file.
+        budget_kb: Most kB (1,000 bytes) of the .ekz with mixed bits; None for as small as `verify.max_drop` allows.
+        pareto: With mixed bits, sizes that are made and measured for the plot of size against accuracy; 0 for none.
+        engine: Who quantizes: "edgekit", or "nncf" (8 bits, an extra).
+        compute: Weight tensors in the TFLite file: "int8", or "int4" for layers of at most 4 bits.
     """
 
     scheme: str = "static_wi8_ai8"
@@ -251,6 +262,15 @@ class QuantizeSection(_Section, frozen=True):
     seed: _Natural = 0
     float_io: bool = False
     reduce_range: bool = False
+    rounding: Literal["auto", "nearest", "gptq", "adaround"] = "auto"
+    wide_layers: tuple[str, ...] | None = None
+    equalize: bool = False
+    rate_weight: _NotNegative = 1.4
+    scale_bits: Annotated[int, msgspec.Meta(ge=2, le=24)] = 4
+    budget_kb: _Positive | None = None
+    pareto: _Natural = 0
+    engine: Literal["edgekit", "nncf"] = "edgekit"
+    compute: Literal["int8", "int4"] = "int8"
 
 
 class VerifySection(_Section, frozen=True):

@@ -208,6 +208,92 @@ class ShrinkReport(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class BitsRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The grid of one layer's weights, and what it costs.
+
+    Args:
+        layer: Layer name.
+        op: Canonical operator; "DepthwiseConv" for depthwise.
+        num_weights: Of the layer.
+        grid_bits: Grid that was decided.
+        wide_because: Why the layer stayed at 8 bits where others did not ("depthwise", "first layer", ...); None where
+            it did not, or where a budget decided.
+        method: How weights were rounded: "nearest", "gptq", "adaround", "qat" ...
+        output_sqnr_db: Signal to noise at the layer's output, of its own rounding alone (the inputs are the same);
+            None when not measured.
+        bits_per_weight: Order-0 entropy of the integers, per weight.
+        entropy_bytes: The same for the layer.
+    """
+
+    layer: str
+    op: str
+    num_weights: int
+    grid_bits: int
+    wide_because: str | None
+    method: str
+    output_sqnr_db: float | None
+    bits_per_weight: float
+    entropy_bytes: int
+
+
+class ParetoPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One model in the trade of size against accuracy, all on the same pictures.
+
+    Args:
+        label: Name for people.
+        kind: "float", "int8" (8 bits everywhere), or "lowbit".
+        size_bytes: Packed file; of the float model, the float ONNX file.
+        grid_bits: Mean over weights; None for float.
+        top1: Share of right answers; None when unlabelled.
+        agreement: Share of the float model's answers that are given too.
+        n: Pictures.
+        is_chosen: Whether this is the model of the run.
+    """
+
+    label: str
+    kind: str
+    size_bytes: int
+    grid_bits: float | None
+    top1: float | None
+    agreement: float
+    n: int
+    is_chosen: bool = False
+
+
+class BitsReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How bits were given to layers, and how weights were put on their grids.
+
+    Args:
+        asked: What was asked for: a number of bits, or "mixed".
+        budget_bytes: Most bytes of the packed file; None when none were asked for.
+        max_drop: Most top-1 points to lose, where that decided the bits; None where it did not.
+        drop: Points lost on the held-out pictures that decided; None where none did.
+        num_held_out: Those pictures.
+        equalized: Whether channels were balanced across layers first.
+        num_calibration: Calibration pictures.
+        engine: "edgekit" or "nncf".
+        compute: Type of the narrowest weight tensors that kernels are given: "int8" or "int4".
+        num_epochs: Training with quantized weights (QAT); 0 for none.
+        layers: In the order they run.
+        pareto: The sweep, with the float model and 8 bits everywhere; empty when none was asked for.
+        notes: What was done otherwise than asked.
+    """
+
+    asked: str
+    budget_bytes: int | None
+    max_drop: float | None
+    drop: float | None
+    num_held_out: int
+    equalized: bool
+    num_calibration: int
+    engine: str
+    compute: str
+    num_epochs: int
+    layers: tuple[BitsRow, ...]
+    pareto: tuple[ParetoPoint, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 class StageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Time and memory of one stage of the pipeline."""
 
@@ -268,4 +354,5 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     command: str
     created: str
     shrink: ShrinkReport | None = None
+    bits: BitsReport | None = None
     version: int = REPORT_VERSION

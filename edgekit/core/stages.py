@@ -6,10 +6,17 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import TypeAlias
 
+import msgspec
+
+from edgekit.core.progress import Progress
 from edgekit.core.report import StageRow
+
+Tell: TypeAlias = Callable[[str], None]
+"""Takes one line for people: plans before they are carried out, and what was done otherwise than asked."""
 
 _STATM = Path("/proc/self/statm")
 _SAMPLE_S = 0.02
@@ -35,6 +42,20 @@ class StageClock:
             row = StageRow(name=name, seconds=seconds, peak_rss_mib=peak.stop())
             self.rows.append(row)
             _LOG.info("%-10s %6.2f s, peak %.0f MiB", row.name, row.seconds, row.peak_rss_mib)
+
+
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is told what happens.
+
+    Args:
+        clock: Measures the stages.
+        progress: Shows how far they are.
+        tell: Takes lines for people.
+    """
+
+    clock: StageClock
+    progress: Progress
+    tell: Tell
 
 
 class _PeakSampler(threading.Thread):

@@ -72,19 +72,21 @@ def arranged(tensors: list[TensorBytes], size_bytes: int) -> list[TensorBytes]:
 def matrix_shape(tensor: TensorBytes) -> tuple[int, int]:
     """The tensor as [outer, inner] in the file's own order, so that channels are one of the two axes.
 
-    Depthwise kernels of TFLite ([1, height, width, channels]) and the like have them last, others first.
+    Depthwise kernels of TFLite ([1, height, width, channels]) and the like have them last, others first. Of an odd
+    number of 4-bit elements, the half byte of padding is in no row.
     """
     shape = tensor.shape
     count = tensor.num_elements
     product = 1
     for size in shape:
         product *= size
-    if len(shape) < 2 or product != count or count == 0:
+    is_padded = tensor.element == "i4" and product % 2 == 1 and product + 1 == count
+    if len(shape) < 2 or (product != count and not is_padded) or min(shape) <= 0:
         return 1, count
     first = shape[0]
     if first == 1:
-        return count // shape[-1], shape[-1]
-    return first, count // first
+        return product // shape[-1], shape[-1]
+    return first, product // first
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -108,23 +110,22 @@ class Cut(msgspec.Struct, frozen=True):
 def pieces_of(tensor: TensorBytes, most: int) -> list[Cut]:
     """Cut a tensor into matrices of at most `most` elements."""
     outer, inner = matrix_shape(tensor)
-    bits = ELEMENT_BITS[tensor.element]
+    bits, count = ELEMENT_BITS[tensor.element], tensor.num_elements
     kernel = _kernel(tensor, inner)
-    if inner > most:  # rows that are longer than a piece: as a sequence
-        outer, inner, kernel = 1, outer * inner, 1
-        starts = range(0, inner, most)
-        shapes = [(1, min(most, inner - start)) for start in starts]
-    else:
-        height = max(1, most // inner)
-        height -= height % 2 if height > 1 else 0  # whole bytes, where two elements share one
-        shapes = [(min(height, outer - start), inner) for start in range(0, outer, height)]
+    padding = count - outer * inner
+    whole = outer - padding  # the row before a half byte of padding makes a sequence with it
+    height = max(1, most // inner)
+    height -= height % 2 if height > 1 else 0  # whole bytes, where two elements share one
+    shapes = [(min(height, whole - start), inner) for start in range(0, whole, height)]
+    shapes += [(1, inner + padding)] if padding else []
+    if inner + padding > most or any(rows * columns * bits % 8 for rows, columns in shapes):
+        # rows that are longer than a piece, or end within a byte: as a sequence
+        shapes = [(1, min(most, count - start)) for start in range(0, count, most)]
     cuts: list[Cut] = []
     offset = tensor.offset
     for rows, columns in shapes:
-        if rows * columns * bits % 8:
-            return [Cut(tensor.offset, tensor.length, 1, tensor.num_elements)]
         length = rows * columns * bits // 8
-        cuts.append(Cut(offset, length, rows, columns, kernel))
+        cuts.append(Cut(offset, length, rows, columns, kernel if columns == inner else 1))
         offset += length
     return cuts
 

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from edgekit.core.errors import GraphError, IntegrityError
+from edgekit.export.tflite_nibbles import NIBBLE_BITS, unpack_nibbles
 
 _ONNX_WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
 _TFLITE_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
@@ -35,11 +36,18 @@ class StoredTensor(msgspec.Struct, frozen=True, kw_only=True):
         values: int8 or int32, hub layout.
         scale: float32 [1] or [channels].
         zero_point: int32, as many.
+        storage_bits: Bits of an element in the file: 4 where two lie in a byte (INT4), else those of the type.
     """
 
     values: npt.NDArray[np.integer]
     scale: npt.NDArray[np.float32]
     zero_point: npt.NDArray[np.int32]
+    storage_bits: int = 8
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the integers in the file."""
+        return (self.values.size * self.storage_bits + 7) // 8
 
 
 class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +102,10 @@ def _read_onnx(path: Path) -> StoredFile:
             # uint8 activations hold q + 128 with zero-point + 128: the same grid
             zero_point = stored.astype(np.int32) - (128 if stored.dtype == np.uint8 else 0)
         if node.input[0] in initializers:
-            constants[node.output[0]] = StoredTensor(values=array(node.input[0]), scale=scale, zero_point=zero_point)
+            values = array(node.input[0])
+            constants[node.output[0]] = StoredTensor(
+                values=values, scale=scale, zero_point=zero_point, storage_bits=8 * values.itemsize
+            )
         else:
             activations[node.output[0]] = (float(scale[0]), int(zero_point[0]))
     quantized = constants.keys() | activations.keys()
@@ -126,9 +137,8 @@ def _read_tflite(path: Path) -> StoredFile:
         buffer = model.buffers[tensor.buffer]
         name = tensor.name.decode()
         if tensor.buffer >= _FIRST_DATA_BUFFER and buffer.data is not None and len(buffer.data):
-            dtype = np.int32 if tensor.type == schema.TensorType.INT32 else np.int8
-            values = np.frombuffer(bytes(buffer.data), dtype).reshape(tensor.shape)
-            constants[name] = StoredTensor(values=values, scale=scale, zero_point=zero_point)
+            values, bits = _integers(tensor, bytes(buffer.data))
+            constants[name] = StoredTensor(values=values, scale=scale, zero_point=zero_point, storage_bits=bits)
         else:
             activations[name] = (float(scale[0]), int(zero_point[0]))
     operators = [_Operator(model, subgraph, operator) for operator in subgraph.operators]
@@ -140,6 +150,14 @@ def _read_tflite(path: Path) -> StoredFile:
         float_layers=tuple(operator.name for operator in operators if operator.is_float),
         num_weighted=sum(operator.kind in _TFLITE_WEIGHTED for operator in operators),
     )
+
+
+def _integers(tensor: Any, content: bytes) -> tuple[npt.NDArray[np.integer], int]:  # noqa: ANN401 - generated
+    """The integers of a constant, one an element, and the bits that the file gives each."""
+    if tensor.type == schema.TensorType.INT4:
+        return unpack_nibbles(content, int(np.prod(tensor.shape))).reshape(tensor.shape), NIBBLE_BITS
+    dtype = np.dtype(np.int32 if tensor.type == schema.TensorType.INT32 else np.int8)
+    return np.frombuffer(content, dtype).reshape(tensor.shape), 8 * dtype.itemsize
 
 
 class _Operator:

@@ -18,11 +18,14 @@ from edgekit.core.quant import QuantizedGraph
 from edgekit.core.storage import write_bytes
 from edgekit.export.tflite_lowering import MAP_RANK, Lowering, Value, stored_dims
 from edgekit.export.tflite_metadata import METADATA_NAME, append_files, build_metadata
+from edgekit.export.tflite_nibbles import Compute, require_int4_layers
 from edgekit.export.tflite_ops import lower_node
 from edgekit.export.tflite_versions import Op
 
 
-def write_tflite(model: Graph | QuantizedGraph, path: Path, card: ModelCard, *, float_io: bool = False) -> Artifact:
+def write_tflite(
+    model: Graph | QuantizedGraph, path: Path, card: ModelCard, *, float_io: bool = False, compute: Compute = "int8"
+) -> Artifact:
     """Write a .tflite file in one piece, or not at all.
 
     Args:
@@ -30,23 +33,28 @@ def write_tflite(model: Graph | QuantizedGraph, path: Path, card: ModelCard, *, 
         path: Where to.
         card: Travels in the file: labels, normalization, names.
         float_io: int8 inside, float32 input and output (QUANTIZE and DEQUANTIZE at the rim). Nothing for float graphs.
+        compute: "int4" stores the weights of convolutions and fully-connected layers whose grid has at most 4 bits as
+            INT4 tensors, depthwise ones apart; "int8" all as int8.
 
     Raises:
+        UsageError: "int4", and no layer has such a grid.
         UnsupportedOpError: A node without a TFLite form; names it.
         GraphError: A graph that is no classifier of one picture, or grids that TFLite cannot express.
         OutputError: The file cannot be written.
     """
-    write_bytes(path, build_tflite(model, card, float_io=float_io))
+    write_bytes(path, build_tflite(model, card, float_io=float_io, compute=compute))
     return Artifact.of(path, "tflite", card.scheme)
 
 
-def build_tflite(model: Graph | QuantizedGraph, card: ModelCard, *, float_io: bool = False) -> bytes:
+def build_tflite(
+    model: Graph | QuantizedGraph, card: ModelCard, *, float_io: bool = False, compute: Compute = "int8"
+) -> bytes:
     """The bytes of `write_tflite`. The same model and card give the same bytes.
 
     Input [1, H, W, C], output [1, classes]. Tensors carry the hub graph's activation names; where operators were
     fused, the last name. Raises as `write_tflite` does, `OutputError` apart.
     """
-    lowering = Lowering(model)
+    lowering = Lowering(model, require_int4_layers(model) if compute == "int4" else ())
     graph = lowering.graph
     _check(graph, card)
     outer_input = _lower_input(lowering, float_io=float_io)

@@ -20,6 +20,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgekit.core.graph import Array
 from edgekit.core.quant import QuantParams
+from edgekit.export.tflite_nibbles import pack_nibbles
 
 SCHEMA_VERSION = 3
 FILE_IDENTIFIER = b"TFL3"
@@ -94,7 +95,7 @@ class TfliteBuilder:
         self, name: str, shape: Sequence[int], dtype: npt.DTypeLike, params: QuantParams | None = None
     ) -> int:
         """Declare a tensor that an operator (or the caller) fills. Returns its index."""
-        return self._add_tensor(name, shape, np.dtype(dtype), 0, params)
+        return self._add_tensor(name, shape, (TENSOR_TYPES[np.dtype(dtype)], 0), params)
 
     def add_constant(self, name: str, values: Array, params: QuantParams | None = None) -> int:
         """Store an array in its own memory order. Returns its tensor index.
@@ -104,9 +105,12 @@ class TfliteBuilder:
             values: float32, int8 or int32.
             params: Grid of a quantized constant; None for float and for plain integers (shapes, axes).
         """
-        self._buffers.append(_AlignedBuffer(values))
-        self._num_bytes += values.nbytes + BUFFER_ALIGNMENT
-        return self._add_tensor(name, values.shape, values.dtype, len(self._buffers) - 1, params)
+        return self._add_tensor(name, values.shape, (TENSOR_TYPES[values.dtype], self._store(values)), params)
+
+    def add_nibbles(self, name: str, values: npt.NDArray[np.integer], params: QuantParams) -> int:
+        """Store integers of -8..7 as an INT4 tensor, two to a byte. Returns its tensor index."""
+        buffer = self._store(pack_nibbles(values))
+        return self._add_tensor(name, values.shape, (schema.TensorType.INT4, buffer), params)
 
     def add_index_constant(self, name: str, values: int | Sequence[int] | npt.NDArray[np.int32]) -> int:
         """Store integers that steer an operator (a shape, axes, paddings), once for equal content."""
@@ -161,14 +165,19 @@ class TfliteBuilder:
         builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
         return bytes(builder.Output())
 
+    def _store(self, values: Array) -> int:
+        self._buffers.append(_AlignedBuffer(values))
+        self._num_bytes += values.nbytes + BUFFER_ALIGNMENT
+        return len(self._buffers) - 1
+
     def _metadata(self, name: str, content: bytes) -> schema.MetadataT:
         self._buffers.append(_AlignedBuffer(np.frombuffer(content, np.uint8)))
         return schema.MetadataT(name=name, buffer=len(self._buffers) - 1)
 
-    def _add_tensor(
-        self, name: str, shape: Sequence[int], dtype: np.dtype[Any], buffer: int, params: QuantParams | None
-    ) -> int:
-        tensor = schema.TensorT(type=TENSOR_TYPES[dtype], buffer=buffer, name=name, hasRank=True)
+    def _add_tensor(self, name: str, shape: Sequence[int], stored: tuple[int, int], params: QuantParams | None) -> int:
+        """`stored` is the `TensorType` and the index of the buffer."""
+        element, buffer = stored
+        tensor = schema.TensorT(type=element, buffer=buffer, name=name, hasRank=True)
         tensor.shape = [int(size) for size in shape]
         if params is not None:
             tensor.quantization = _SharedQuantization(params, self._zero_points)

@@ -6,7 +6,7 @@ NHWC tensor and is made good by whoever reads it: `Gemm` permutes its weight col
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import msgspec
@@ -54,12 +54,14 @@ class Lowering:
 
     Args:
         model: Float graph, or quantized graph whose integers are taken as they are.
+        int4_layers: Node names of the layers whose weights are stored as INT4.
     """
 
-    def __init__(self, model: Graph | QuantizedGraph) -> None:
+    def __init__(self, model: Graph | QuantizedGraph, int4_layers: Collection[str] = ()) -> None:
         self.quantized = model if isinstance(model, QuantizedGraph) else None
         self.graph = model.graph if isinstance(model, QuantizedGraph) else model
         grids = None if self.quantized is None else self.quantized.activations
+        self.int4_layers = frozenset(int4_layers)
         self.builder = TfliteBuilder()
         self.plan = plan_fusions(self.graph, grids)
         self.nonnegative = nonnegative_activations(self.graph, grids)

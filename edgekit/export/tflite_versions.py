@@ -60,6 +60,9 @@ _INT8_VERSIONS: Mapping[Op, int] = {
 }
 """int8 versions that differ from 2, the version in which most operators learnt int8."""
 
+_INT4_VERSIONS: Mapping[Op, int] = {Op.CONV_2D: 7, Op.FULLY_CONNECTED: 10}
+"""int8 activations and INT4 weights, which TensorFlow 2.11 learnt. A grouped convolution, else 6, is among them."""
+
 
 def operator_version(op: Op, *, is_int8: bool) -> int:
     """Version of an operator on 4-D tensors of one element type, without special options.
@@ -68,6 +71,15 @@ def operator_version(op: Op, *, is_int8: bool) -> int:
     (3, 1)
     """
     return _INT8_VERSIONS.get(op, 2) if is_int8 else 1
+
+
+def int4_version(op: Op) -> int:
+    """Version of an operator on int8 activations with INT4 weights.
+
+    >>> int4_version(Op.CONV_2D), int4_version(Op.FULLY_CONNECTED)
+    (7, 10)
+    """
+    return _INT4_VERSIONS[op]
 
 
 def high_rank_version(op: Op, rank: int) -> int:

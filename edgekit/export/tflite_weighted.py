@@ -10,7 +10,7 @@ from edgekit.core.errors import GraphError
 from edgekit.core.graph import Array, Node
 from edgekit.core.quant import QuantParams
 from edgekit.export.tflite_lowering import Lowering, Value
-from edgekit.export.tflite_versions import DILATED_DEPTHWISE_VERSION, GROUPED_CONV_VERSION, Op
+from edgekit.export.tflite_versions import DILATED_DEPTHWISE_VERSION, GROUPED_CONV_VERSION, Op, int4_version
 from edgekit.export.tflite_window import slide, window_of
 
 BIAS_INPUT = 2
@@ -45,6 +45,8 @@ def lower_conv(lowering: Lowering, node: Node) -> None:
         op, order, axis = Op.CONV_2D, OIHW_TO_OHWI, 0
         options = schema.Conv2DOptionsT(**common)
         version = GROUPED_CONV_VERSION if node.int("group") > 1 else 0
+        if node.name in lowering.int4_layers:
+            version = int4_version(op)
     inputs = [x.index, _weight(lowering, node, order, axis), _bias(lowering, node)]
     lowering.emit(op, inputs, [lowering.map_result(fusion.output)], options, version=version)
 
@@ -55,7 +57,8 @@ def lower_gemm(lowering: Lowering, node: Node) -> None:
     fusion = lowering.fusion(node)
     inputs = [x.index, _gemm_weight(lowering, node, x), _bias(lowering, node)]
     options = schema.FullyConnectedOptionsT(fusedActivationFunction=fusion.activation)
-    lowering.emit(Op.FULLY_CONNECTED, inputs, [lowering.map_result(fusion.output)], options)
+    version = int4_version(Op.FULLY_CONNECTED) if node.name in lowering.int4_layers else 0
+    lowering.emit(Op.FULLY_CONNECTED, inputs, [lowering.map_result(fusion.output)], options, version=version)
 
 
 def _gemm_weight(lowering: Lowering, node: Node, x: Value) -> int:
@@ -63,14 +66,20 @@ def _gemm_weight(lowering: Lowering, node: Node, x: Value) -> int:
     if x.flat:
         _, height, width, channels = x.dims
         values = values.reshape(-1, channels, height, width).transpose(OIHW_TO_OHWI).reshape(values.shape)
-    return lowering.builder.add_constant(node.inputs[1], values, params)
+    return _store(lowering, node, values, params)
 
 
 def _weight(lowering: Lowering, node: Node, order: tuple[int, ...], axis: int) -> int:
     values, params = _weight_values(lowering, node)
     if params is not None and params.axis is not None:
         params = msgspec.structs.replace(params, axis=axis)
-    return lowering.builder.add_constant(node.inputs[1], values.transpose(order), params)
+    return _store(lowering, node, values.transpose(order), params)
+
+
+def _store(lowering: Lowering, node: Node, values: Array, params: QuantParams | None) -> int:
+    if params is None or node.name not in lowering.int4_layers:
+        return lowering.builder.add_constant(node.inputs[1], values, params)
+    return lowering.builder.add_nibbles(node.inputs[1], values.astype(np.int8), params)
 
 
 def _weight_values(lowering: Lowering, node: Node) -> tuple[Array, QuantParams | None]:

@@ -16,15 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.core.entropy import order0_bits_of_counts
+from edgekit.quantize.rounding_columns import Floats, bits_of_levels, cheapest_levels, fix_columns, inverse_factors
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Levels: TypeAlias = npt.NDArray[np.int64]
 
 MAX_LEVEL = 127
 """Levels run from -127 to 127."""
-
-_RARE = 0.3
-"""What a level that did not occur counts as: it costs a lot, not infinitely much."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,68 +99,38 @@ def column_order(hessian: Matrix) -> Levels:
 
 
 def inverse_factor(hessian: Matrix, damping: float) -> Matrix:
-    """Upper triangular U with U'U the inverse of the damped Hessian (GPTQ, section 3.3).
-
-    Where an input never occurs, its diagonal becomes 1: nothing is compensated through it. Where rounding errors make
-    the matrix indefinite, the damping is raised tenfold until it is not.
+    """Upper triangular U with U'U the inverse of the damped Hessian, as `rounding_columns.inverse_factors`.
 
     Args:
         hessian: float64 [n, n], the constant input first.
         damping: Share of the mean diagonal of the inputs; of its own for the constant.
     """
-    diagonal = np.diag(hessian).copy()
-    dead = diagonal <= 0
+    diagonal = np.diag(hessian)
     share = max(damping, 1e-10)
-    while True:
-        added = np.full(len(diagonal), share * float(diagonal[1:].mean()) if len(diagonal) > 1 else 0.0)
-        added[0] = share * diagonal[0]
-        added[dead] += 1.0
-        try:
-            inverse = np.linalg.inv(hessian + np.diag(added))
-            return np.linalg.cholesky((inverse + inverse.T) / 2).T
-        except np.linalg.LinAlgError:
-            share *= 10
-
-
-def bits_of_levels(levels: Levels) -> Matrix:
-    """Bits of each level from -127 to 127, by how often it occurs.
-
-    >>> bits_of_levels(np.array([0, 0, 0, 1]))[MAX_LEVEL - 1 : MAX_LEVEL + 2].round(1).tolist()
-    [8.1, 4.6, 6.0]
-    """
-    counts = np.bincount((levels + MAX_LEVEL).ravel(), minlength=2 * MAX_LEVEL + 1) + _RARE
-    return np.log2(counts.sum()) - np.log2(counts)
+    added = np.full(len(diagonal), share * float(diagonal[1:].mean()) if len(diagonal) > 1 else 0.0)
+    added[0] = share * diagonal[0]
+    added[diagonal <= 0] = 1.0  # nothing is compensated through an input that never occurs
+    return inverse_factors(hessian[None], added[None])[0]
 
 
 def _round_columns(problem: Problem, order: Levels, factor: Matrix, bits: Matrix) -> Rounded:
-    """One pass over the columns (GPTQ, algorithm 1), each level chosen by error plus rate."""
+    """One pass over the columns, each level chosen by error plus rate."""
     weights = problem.weights[:, order]
     weights[:, np.diag(problem.hessian)[order] <= 0] = 0  # inputs that never occur
-    chosen = np.zeros(weights.shape, np.int64)
-    for column in range(weights.shape[1]):
-        values = weights[:, column]
+    bias_column = weights.shape[1] - 1
+
+    def choose(column: int, wanted: Floats) -> Floats:
+        if order[column] == bias_column:
+            return np.rint(wanted / problem.bias_step) * problem.bias_step
         # Fixing a weight with an error e costs 1/2 s e^2 / [H^-1]_jj once the others have made good what they can.
-        price = 0.5 * problem.sensitivity / factor[column, column] ** 2
-        if order[column] == weights.shape[1] - 1:
-            levels, step = np.rint(values / problem.bias_step).astype(np.int64), problem.bias_step
-        else:
-            step = problem.step
-            levels = _cheapest(values / step, price * step**2, problem.rate_weight * bits)
-        chosen[:, column] = levels
-        error = (values - levels * step) / factor[column, column]
-        weights[:, column + 1 :] -= np.outer(error, factor[column, column + 1 :])
-    restored = np.empty_like(chosen)
-    restored[:, order] = chosen
-    return _rounded(problem, restored[:, :-1], restored[:, -1])
+        prices = 0.5 * problem.sensitivity / factor[column, column] ** 2 * problem.step**2
+        return cheapest_levels(wanted / problem.step, prices, problem.rate_weight * bits) * problem.step
 
-
-def _cheapest(scaled: Matrix, prices: Matrix, charges: Matrix) -> Levels:
-    """The level of least squared error times price plus charge, among the two neighbours, one nearer zero, and zero."""
-    below = np.floor(scaled)
-    candidates = np.stack([below, below + 1, np.trunc(scaled) - np.sign(scaled), np.zeros_like(scaled)])
-    candidates = np.clip(candidates, -MAX_LEVEL, MAX_LEVEL).astype(np.int64)
-    costs = prices * (scaled - candidates) ** 2 + charges[candidates + MAX_LEVEL]
-    return np.take_along_axis(candidates, costs.argmin(0)[None], 0)[0]
+    fixed = fix_columns(weights[None], factor[None], choose)[0]
+    restored = np.empty_like(fixed)
+    restored[:, order] = fixed
+    levels = np.rint(restored[:, :-1] / problem.step).astype(np.int64)
+    return _rounded(problem, levels, np.rint(restored[:, -1] / problem.bias_step).astype(np.int64))
 
 
 def _rounded(problem: Problem, levels: Levels, bias_levels: Levels) -> Rounded:

@@ -12,7 +12,8 @@ with H the covariance of x' and V = W C H^-1 the least-squares weights, C the co
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping, Sequence
+from itertools import repeat
 
 import msgspec
 import numpy as np
@@ -24,11 +25,14 @@ from torch.nn import functional
 from edgekit.core.errors import QuantizationError
 from edgekit.core.graph import Node
 from edgekit.quantize.network import GraphNetwork
+from edgekit.quantize.walk import Walk
 
 Moments64 = npt.NDArray[np.float64]
 
 MAX_POSITIONS = 128
-"""Output positions per picture that are drawn: neighbouring ones are alike."""
+FEWEST_POSITIONS = 32
+"""Output positions per picture that are drawn, neighbouring ones being alike: a quarter of the layer's inputs, within
+these bounds. A depthwise layer has nine inputs, and thousands of columns from 256 pictures tell its moments well."""
 
 
 class LayerMoments(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,93 +43,96 @@ class LayerMoments(msgspec.Struct, frozen=True, kw_only=True):
         cross: float64 [groups, inputs, inputs], covariance of the float network's x (rows) with x' (columns).
         mean: float64 [groups, inputs], of x'.
         float_mean: float64 [groups, inputs], of x.
-        num_positions: Output positions of the layer.
+        num_samples: Columns that were looked at: pictures times drawn positions.
     """
 
     covariance: Moments64
     cross: Moments64
     mean: Moments64
     float_mean: Moments64
-    num_positions: int
+    num_samples: int
 
 
 def measure_moments(
-    network: GraphNetwork,
-    quantized: GraphNetwork,
+    plain: Walk,
+    quantized: Walk | None,
     layers: Collection[str],
-    batches: Iterable[Tensor],
     *,
     seed: int = 0,
+    num_positions: int | None = None,
 ) -> dict[str, LayerMoments]:
     """Run both networks as far as the last of some layers, and gather the moments of what they read.
 
     Args:
-        network: The float network.
-        quantized: The same with everything quantized so far.
-        layers: Names of the layers wanted.
-        batches: Normalized pictures, float32 [n, c, h, w]; one batch is held at a time.
+        plain: Pictures on their way through the float network.
+        quantized: The same pictures on their way through the network with everything quantized so far; None for the
+            float network once more.
+        layers: Names of the layers wanted; those of later calls must not come before them.
         seed: Which positions are drawn.
+        num_positions: How many, per picture; None for what the layer's size asks for (`MAX_POSITIONS`).
 
     Raises:
         QuantizationError: No pictures, or an input that is not finite; names the layer.
     """
     generator = torch.Generator().manual_seed(seed)
-    wanted = [name for name in network.layers if name in layers]
-    sums = {name: _Sums(network, network.layers[name]) for name in wanted}
-    last = _last_to_run(network, wanted)
-    with torch.inference_mode():
-        for batch in batches:
-            plain: dict[str, Tensor] = {}
-            chosen = {name: each.draw_positions(generator) for name, each in sums.items()}
-
-            def keep(node: Node, x: Tensor, into: dict[str, Tensor] = plain, at: dict[str, Tensor] = chosen) -> None:
-                if node.name in sums:
-                    into[node.name] = sums[node.name].columns(x, at[node.name])
-
-            network(batch, watch=keep, until=last)
-            other: dict[str, Tensor] = {}
-
-            def keep_other(
-                node: Node, x: Tensor, into: dict[str, Tensor] = other, at: dict[str, Tensor] = chosen
-            ) -> None:
-                if node.name in sums:
-                    into[node.name] = sums[node.name].columns(x, at[node.name])
-
-            quantized(batch, watch=keep_other, until=last)
-            for name, each in sums.items():
-                each.add(plain[name], other[name])
+    nodes = plain.network.graph.nodes
+    indices = [index for index, node in enumerate(nodes) if node.name in layers]
+    sums = {nodes[index].name: _Sums(plain.network, nodes[index], num_positions) for index in indices}
+    others = repeat(None) if quantized is None else quantized.before(indices[0])
+    for known, other in zip(plain.before(indices[0]), others, strict=quantized is not None):
+        for each in sums.values():
+            each.draw_positions(generator)
+        columns = other_columns = _columns(plain.network, known, indices, sums)
+        if quantized is not None and other is not None:
+            other_columns = _columns(quantized.network, other, indices, sums)
+        for name, each in sums.items():
+            each.add(columns[name], other_columns[name])
     return {name: each.result() for name, each in sums.items()}
 
 
-def _last_to_run(network: GraphNetwork, layers: Collection[str]) -> str:
-    order = [node.name for node in network.graph.nodes if node.name in layers]
-    return order[-1]
+def _columns(
+    network: GraphNetwork, known: dict[str, Tensor], indices: Sequence[int], sums: Mapping[str, _Sums]
+) -> dict[str, Tensor]:
+    """Columns of the layers at some nodes for one batch; the last of them is not computed any more."""
+    found: dict[str, Tensor] = {}
+
+    def keep(node: Node, x: Tensor) -> None:
+        if node.name in sums:
+            found[node.name] = sums[node.name].columns(x)
+
+    with torch.inference_mode():
+        values = network.run(known, indices[0], indices[-1], keep)
+        last = network.graph.nodes[indices[-1]]
+        keep(last, values[last.inputs[0]])
+    return found
 
 
 class _Sums:
     """Running sums of one layer; shifted by the first batch's mean, so that covariances do not cancel."""
 
-    def __init__(self, network: GraphNetwork, node: Node) -> None:
+    def __init__(self, network: GraphNetwork, node: Node, num_positions: int | None) -> None:
         self.node = node
         weight = network.weight(node.name)
         self.groups = node.int("group") if node.op == "Conv" else 1
         self.kernel = tuple(weight.shape[2:])
         self.size = int(weight[0].numel())
+        self.num_drawn = num_positions or min(MAX_POSITIONS, max(FEWEST_POSITIONS, self.size // 4))
         shape = network.graph.shapes[node.output]
         self.map = (shape[2], shape[3]) if node.op == "Conv" else (1, 1)
         self.shift: Tensor | None = None
+        self.positions = torch.zeros(1, dtype=torch.int64)
         zeros = torch.zeros(self.groups, self.size, self.size, dtype=torch.float64)
         self.square, self.cross = zeros, zeros.clone()
         self.sum = torch.zeros(self.groups, self.size, dtype=torch.float64)
         self.float_sum = self.sum.clone()
         self.num_columns = 0
 
-    def draw_positions(self, generator: torch.Generator) -> Tensor:
-        """Indices of output positions, the same for every picture of a batch and for both networks."""
+    def draw_positions(self, generator: torch.Generator) -> None:
+        """Draw output positions, the same for every picture of a batch and for both networks."""
         num_positions = self.map[0] * self.map[1]
-        return torch.randperm(num_positions, generator=generator)[:MAX_POSITIONS]
+        self.positions = torch.randperm(num_positions, generator=generator)[: self.num_drawn]
 
-    def columns(self, x: Tensor, positions: Tensor) -> Tensor:
+    def columns(self, x: Tensor) -> Tensor:
         """Columns [groups, n * positions, inputs], inputs in the order of `weight[0]`."""
         if self.node.op == "Gemm":
             return x.reshape(1, -1, self.size)
@@ -133,8 +140,8 @@ class _Sums:
         strides, dilations = self.node.ints("strides"), self.node.ints("dilations")
         if top or left or bottom or right:
             x = functional.pad(x, (left, right, top, bottom))
-        rows = torch.div(positions, self.map[1], rounding_mode="floor") * strides[0]
-        cols = positions % self.map[1] * strides[1]
+        rows = torch.div(self.positions, self.map[1], rounding_mode="floor") * strides[0]
+        cols = self.positions % self.map[1] * strides[1]
         taps = [
             x[:, :, rows + i * dilations[0], cols + j * dilations[1]]
             for i in range(self.kernel[0])
@@ -171,5 +178,5 @@ class _Sums:
             cross=(self.cross / n - float_mean[:, :, None] * mean[:, None, :]).numpy(),
             mean=(mean + shift).numpy(),
             float_mean=(float_mean + shift).numpy(),
-            num_positions=self.map[0] * self.map[1],
+            num_samples=n,
         )

@@ -108,26 +108,46 @@ class GraphNetwork(nn.Module):
         quantizer = self.weight_quantizer(layer)
         return self.weight(layer) if quantizer is None else quantizer(self.weight(layer))
 
-    def forward(self, x: Tensor, watch: Watcher | None = None, until: str | None = None) -> Tensor:
+    def forward(self, x: Tensor, watch: Watcher | None = None) -> Tensor:
         """The graph's output, [n, classes].
 
         Args:
             x: Normalized pictures, float [n, c, h, w].
             watch: Sees the input of every layer.
-            until: Name of a node after whose watching the run may stop (its output is not computed); the input of that
-                node is returned then.
         """
-        values: dict[str, Tensor] = {self.graph.input: self._quantized(self.graph.input, x)}
-        for node in self.graph.nodes:
+        return self.run(self.begin(x), 0, len(self.graph.nodes), watch)[self.graph.output]
+
+    def begin(self, x: Tensor) -> dict[str, Tensor]:
+        """What is known before the first node: the pictures, on their grid if they have one."""
+        return {self.graph.input: self._quantized(self.graph.input, x)}
+
+    def run(self, known: Mapping[str, Tensor], first: int, end: int, watch: Watcher | None = None) -> dict[str, Tensor]:
+        """Run the nodes first..end-1.
+
+        Args:
+            known: The activations that live before node `first` (`live_before`).
+            first: Index of the first node.
+            end: Index after the last.
+            watch: Sees the input of every layer among them.
+
+        Returns:
+            The activations that live before node `end`.
+        """
+        values = dict(known)
+        for node in self.graph.nodes[first:end]:
             if watch is not None and node.name in self.layers:
                 watch(node, values[node.inputs[0]])
-            if node.name == until:
-                return values[node.inputs[0]]
             for name, value in zip(node.outputs, self._run(node, values), strict=True):
                 values[name] = self._quantized(name, value)
             for name in self._last_reader.get(node.name, ()):
                 values.pop(name, None)
-        return values[self.graph.output]
+        return values
+
+    def live_before(self, index: int) -> tuple[str, ...]:
+        """Activations made before a node that it, or a later one, reads."""
+        made = {self.graph.input, *(name for node in self.graph.nodes[:index] for name in node.outputs)}
+        read = {name for node in self.graph.nodes[index:] for name in node.inputs} | {self.graph.output}
+        return tuple(name for name in self.graph.activations() if name in made and name in read)
 
     def _quantized(self, name: str, value: Tensor) -> Tensor:
         position = self._positions[name]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -50,6 +51,38 @@ def nearest(layer: Layer, weight: npt.NDArray[np.floating], grid: QuantParams) -
     return weights.round_to_nearest(weight, grid)
 
 
+class QuantizationStart(msgspec.Struct, frozen=True, kw_only=True):
+    """A network with all its grids chosen, before any weight is rounded.
+
+    Args:
+        graph: Float graph in which every layer has constants of its own.
+        scheme: Scheme id.
+        plan: What is quantized, and what shares a grid.
+        activations: Activation name -> grid.
+        operands: Constants of Add and Mul, quantized.
+        weight_grids: Layer name -> grid of its weights that reaches the largest of each channel.
+    """
+
+    graph: Graph
+    scheme: str
+    plan: QuantizationPlan
+    activations: Mapping[str, QuantParams]
+    operands: Mapping[str, QuantTensor]
+    weight_grids: Mapping[str, QuantParams]
+
+
+class DecidedLayer(msgspec.Struct, frozen=True, kw_only=True):
+    """The integers of one layer, and its bias in float.
+
+    Args:
+        weight: int8 on its grid, in the shape of the float weights.
+        bias: float64 [out]; None leaves a layer without one as it is.
+    """
+
+    weight: QuantTensor
+    bias: npt.NDArray[np.float64] | None
+
+
 def quantize_static(
     graph: Graph,
     calibration: Calibration,
@@ -58,7 +91,7 @@ def quantize_static(
     rounding: Rounding = nearest,
     one_scale: Collection[str] = (),
 ) -> QuantizedGraph:
-    """Quantize a float graph to int8 activations and int8-stored weights.
+    """Quantize a float graph to int8 activations and int8-stored weights, each layer on its own.
 
     Args:
         graph: Canonical float graph.
@@ -73,42 +106,103 @@ def quantize_static(
         UnsupportedOpError: An operator without an integer form; names the node.
         QuantizationError: A weight or bias is not finite, or the calibration is of another graph; names the tensor.
     """
+    start = start_quantization(graph, calibration, config, one_scale=one_scale)
+    decided: dict[str, DecidedLayer] = {}
+    for layer in start.plan.layers:
+        weight = _real(start.graph, layer.weight)
+        grid = guarded_grid(start, layer, start.weight_grids[layer.node.name])
+        if layer.node.name in one_scale:
+            grid = weights.with_one_scale(grid)
+        values = rounding(layer, weight, grid)
+        bias = _real(start.graph, layer.bias) if layer.bias else np.zeros(weight.shape[0])
+        if config.bias_correction:
+            error = grid.dequantize(values) - weight
+            bias = bias - mean_shift(start.graph, layer, error, calibration.channel_means[layer.input])
+        has_bias = layer.bias is not None or config.bias_correction
+        decided[layer.node.name] = DecidedLayer(
+            weight=QuantTensor(values=values, params=grid), bias=bias.astype(np.float64) if has_bias else None
+        )
+    return finish_quantization(start, decided)
+
+
+def start_quantization(
+    graph: Graph,
+    calibration: Calibration,
+    config: QuantizeSection,
+    *,
+    bits: Mapping[str, int] | None = None,
+    one_scale: Collection[str] = (),
+) -> QuantizationStart:
+    """Choose the grids of activations, operands and weights.
+
+    Args:
+        graph: Canonical float graph.
+        calibration: From `calibrate` on the same graph.
+        config: Scheme, how ranges are chosen, reduced range.
+        bits: Layer name -> grid bits of its weights; None, or a layer that is absent, takes those of the scheme.
+        one_scale: Layers with one scale for all channels.
+
+    Raises:
+        As `quantize_static`.
+    """
     scheme = parse_scheme(config.scheme)
     require_supported(scheme)
     graph = unshare_constants(graph)
     plan = plan_quantization(graph)
-    constants = {name: weights.quantize_operand(_real(graph, name), name=name) for name in plan.constants}
-    constant_grids = {name: tensor.params for name, tensor in constants.items()}
+    operands = {name: weights.quantize_operand(_real(graph, name), name=name) for name in plan.constants}
     num_bits = effective_weight_bits(scheme, config)
+    weight_grids: dict[str, QuantParams] = {}
     for layer in plan.layers:
-        weight = _real(graph, layer.weight)
-        grid = weights.choose_weight_grid(weight, num_bits, "max", name=layer.weight)
-        constant_grids[layer.weight] = weights.with_one_scale(grid) if layer.node.name in one_scale else grid
-    grids = choose_activation_grids(plan, calibration, config)
-    grids = widen_tiny_grids(graph, plan, grids, constant_grids)
-    biases: dict[str, npt.NDArray[np.float64]] = {}
-    for layer in plan.layers:
-        weight = _real(graph, layer.weight)
-        grid = _guarded_grid(graph, layer, grids, constant_grids[layer.weight])
-        if layer.node.name in one_scale:
-            grid = weights.with_one_scale(grid)
-        values = rounding(layer, weight, grid)
-        constants[layer.weight] = QuantTensor(values=values, params=grid)
-        bias = _real(graph, layer.bias) if layer.bias else np.zeros(weight.shape[0])
-        if config.bias_correction:
-            error = grid.dequantize(values) - weight
-            bias = bias - mean_shift(graph, layer, error, calibration.channel_means[layer.input])
-        if layer.bias or config.bias_correction:
-            biases[layer.node.name] = bias.astype(np.float64)
-    graph, bias_names = replace_biases(graph, biases)
-    for layer in plan.layers:
+        own_bits = min((bits or {}).get(layer.node.name, num_bits), 7 if config.reduce_range else 8)
+        grid = weights.choose_weight_grid(_real(graph, layer.weight), own_bits, "max", name=layer.weight)
+        weight_grids[layer.node.name] = weights.with_one_scale(grid) if layer.node.name in one_scale else grid
+    constant_grids = {name: tensor.params for name, tensor in operands.items()}
+    constant_grids |= {layer.weight: weight_grids[layer.node.name] for layer in plan.layers}
+    activations = choose_activation_grids(plan, calibration, config)
+    return QuantizationStart(
+        graph=graph,
+        scheme=config.scheme,
+        plan=plan,
+        activations=widen_tiny_grids(graph, plan, activations, constant_grids),
+        operands=operands,
+        weight_grids=weight_grids,
+    )
+
+
+def finish_quantization(start: QuantizationStart, decided: Mapping[str, DecidedLayer]) -> QuantizedGraph:
+    """Put decided layers into the graph, their biases on the grid of the products.
+
+    Args:
+        start: From `start_quantization`.
+        decided: By layer name, all of them.
+
+    Raises:
+        QuantizationError: A bias is not finite; names it.
+    """
+    constants: dict[str, QuantTensor] = dict(start.operands)
+    biases = {name: layer.bias for name, layer in decided.items() if layer.bias is not None}
+    graph, bias_names = replace_biases(start.graph, biases)
+    for layer in start.plan.layers:
+        tensor = decided[layer.node.name].weight
+        constants[layer.weight] = tensor
         name = bias_names.get(layer.node.name)
         if name is not None:
-            input_scale = float(grids[layer.input].scale[0])
-            constants[name] = weights.quantize_bias(
-                biases[layer.node.name], input_scale, constants[layer.weight].params, name=name
-            )
-    return QuantizedGraph(graph=graph, scheme=config.scheme, activations=grids, constants=constants)
+            input_scale = float(start.activations[layer.input].scale[0])
+            constants[name] = weights.quantize_bias(biases[layer.node.name], input_scale, tensor.params, name=name)
+    return QuantizedGraph(graph=graph, scheme=start.scheme, activations=start.activations, constants=constants)
+
+
+def guarded_grid(start: QuantizationStart, layer: Layer, grid: QuantParams) -> QuantParams:
+    """A layer's weight grid with scales raised to what kernels and the int32 bias take (`weights.guard_bias`).
+
+    Raises:
+        QuantizationError: The bias is not finite; names it.
+    """
+    bias = _real(start.graph, layer.bias) if layer.bias else None
+    if bias is not None:
+        weights.require_finite(bias, str(layer.bias))
+    input_scale = float(start.activations[layer.input].scale[0])
+    return weights.guard_bias(grid, bias, input_scale, float(start.activations[layer.output].scale[0]))
 
 
 def effective_weight_bits(scheme: Scheme, config: QuantizeSection) -> int:
@@ -177,13 +271,6 @@ def replace_biases(graph: Graph, biases: Mapping[str, npt.NDArray[np.float64]]) 
             node = _with_inputs(node, [*node.inputs[:2], names[node.name]])
         nodes.append(node)
     return graph.replace(nodes=nodes, constants=constants), names
-
-
-def _guarded_grid(graph: Graph, layer: Layer, grids: Mapping[str, QuantParams], grid: QuantParams) -> QuantParams:
-    bias = _real(graph, layer.bias) if layer.bias else None
-    if bias is not None:
-        weights.require_finite(bias, str(layer.bias))
-    return weights.guard_bias(grid, bias, float(grids[layer.input].scale[0]), float(grids[layer.output].scale[0]))
 
 
 def _with_inputs(node: Node, inputs: list[str]) -> Node:

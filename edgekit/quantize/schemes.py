@@ -1,7 +1,7 @@
 """Scheme ids: `<static|dynamic|weight_only>_w<i|fp><bits>_a<i|fp><bits>`.
 
-The bits of a scheme are *grid* bits: levels used. Storage is int8 whatever the grid, and so is what the kernel
-multiplies.
+The bits of a scheme are *grid* bits: levels used; "mixed" in place of the weights' gives each layer its own. Storage is
+int8 whatever the grid, and so is what the kernel multiplies.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import msgspec
 from edgekit.core.errors import UsageError
 
 GRAMMAR = "<static|dynamic|weight_only>_w<i|fp><bits>_a<i|fp><bits>"
+MIXED = "mixed"
+"""Stands for the weights' bits where each layer has its own."""
 WEIGHT_BITS = range(4, 9)
 """Weight grids that static quantization makes; all are stored in int8."""
 
 NumberKind = Literal["i", "fp"]
 
-_PATTERN = re.compile(r"(static|dynamic|weight_only)_w(i|fp)(\d{1,2})_a(i|fp)(\d{1,2})")
+_PATTERN = re.compile(r"(static|dynamic|weight_only)_w(i|fp)(\d{1,2}|mixed)_a(i|fp)(\d{1,2})")
 
 
 class Scheme(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +31,8 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
         mode: "static" (grids of activations from calibration pictures), "dynamic" (found at run time), or
             "weight_only" (activations stay float).
         weight_kind: "i" for integers, "fp" for floating point.
-        weight_bits: Grid bits of the weights.
+        weight_bits: Grid bits of the weights, the most that any layer has.
+        is_mixed: Whether each layer has bits of its own.
         activation_kind: As `weight_kind`, of the activations.
         activation_bits: Grid bits of the activations.
     """
@@ -37,6 +40,7 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     mode: Literal["static", "dynamic", "weight_only"]
     weight_kind: NumberKind = "i"
     weight_bits: int = 8
+    is_mixed: bool = False
     activation_kind: NumberKind = "i"
     activation_bits: int = 8
 
@@ -47,7 +51,7 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
         >>> Scheme(mode="static", weight_bits=6).id
         'static_wi6_ai8'
         """
-        weights = f"w{self.weight_kind}{self.weight_bits}"
+        weights = f"w{self.weight_kind}{MIXED if self.is_mixed else self.weight_bits}"
         return f"{self.mode}_{weights}_a{self.activation_kind}{self.activation_bits}"
 
     @property
@@ -80,7 +84,8 @@ def parse_scheme(text: str) -> Scheme:
     fields = {
         "mode": mode,
         "weight_kind": weight_kind,
-        "weight_bits": int(weight_bits),
+        "weight_bits": 8 if weight_bits == MIXED else int(weight_bits),
+        "is_mixed": weight_bits == MIXED,
         "activation_kind": activation_kind,
         "activation_bits": int(activation_bits),
     }
@@ -88,14 +93,16 @@ def parse_scheme(text: str) -> Scheme:
 
 
 def scheme_from_bits(bits: float | str) -> Scheme:
-    """The scheme that `--bits` stands for: static, int8 activations, weights on a grid of that many bits.
+    """The scheme that `--bits` stands for: static, int8 activations, weights on a grid of that many bits, or "mixed".
 
     >>> scheme_from_bits("8").id
     'static_wi8_ai8'
 
     Raises:
-        UsageError: No whole number of bits from 4 to 8.
+        UsageError: Neither "mixed" nor a whole number of bits from 4 to 8.
     """
+    if bits == MIXED:
+        return Scheme(mode="static", is_mixed=True)
     wanted = f"--bits takes a whole number from {WEIGHT_BITS[0]} to {WEIGHT_BITS[-1]}, got {bits!r}"
     hint = "8 is the safe choice; fewer bits make the packed file smaller, not the inference faster"
     try:

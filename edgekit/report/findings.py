@@ -16,7 +16,7 @@ MIN_QUERIES = {"p90": 64, "p99": 662}
 """Fewest queries for which a percentile is printed (`edgekit.core.measurement.percentile_bound`)."""
 
 _SCHEME = re.compile(
-    r"(?P<mode>static|dynamic|weight_only)_w(?P<wkind>[if])p?(?P<wbits>\d+)_a(?P<akind>[if])p?(?P<abits>\d+)"
+    r"(?P<mode>static|dynamic|weight_only)_w(?P<wkind>[if])p?(?P<wbits>\d+|mixed)_a(?P<akind>[if])p?(?P<abits>\d+)"
 )
 
 
@@ -68,7 +68,7 @@ def bit_widths(report: Report) -> BitWidths:
         stored=8 * sum(layer.bytes for layer in report.layers) / weights if weights else None,
         entropy=8 * sum(layer.entropy_bytes for layer in report.layers) / weights if weights else None,
         packed=8 * packed_bytes / report.num_params if packed_bytes is not None and report.num_params else None,
-        compute=compute_kind(report.scheme),
+        compute=compute_kind(report.scheme) if report.bits is None else report.bits.compute,
     )
 
 
@@ -77,7 +77,7 @@ def compute_kind(scheme: str) -> str | None:
 
     No CPU runtime multiplies integers narrower than 8 bits: smaller grids are stored in int8.
 
-    >>> compute_kind("static_wi6_ai8"), compute_kind("weight_only_wi4_afp32"), compute_kind("odd")
+    >>> compute_kind("static_wimixed_ai8"), compute_kind("weight_only_wi4_afp32"), compute_kind("odd")
     ('int8', 'float32', None)
     """
     match = _SCHEME.fullmatch(scheme)

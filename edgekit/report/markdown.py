@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from edgekit.core.report import Report
-from edgekit.report import findings, shrinking
+from edgekit.report import bits, findings, shrinking
 from edgekit.report.charts import size_chart
 from edgekit.report.formatting import (
     TIMES,
@@ -46,6 +46,7 @@ def render_markdown(report: Report) -> str:
         _accuracy(report),
         _agreement(report),
         _shrink(report),
+        _bits(report),
         _latency(report),
         _run(report),
     ]
@@ -145,6 +146,25 @@ def _shrink(report: Report) -> str:
         (escape_markdown(row.layer), *msgspec.structs.astuple(row)[1:]) for row in shrinking.coded_rows(report.shrink)
     ]
     parts.append(_table(shrinking.CODING_TITLES, coded))
+    return "\n\n".join(parts)
+
+
+def _bits(report: Report) -> str:
+    if report.bits is None:
+        return ""
+    said = " ".join(escape_markdown(sentence) for sentence in bits.sentences(report, report.bits))
+    parts = [f"## Grids, layer by layer\n\n{said}"]
+    if report.bits.pareto:
+        points = []
+        for row in bits.point_rows(report.bits):
+            label, *cells = (escape_markdown(str(cell)) for cell in msgspec.structs.astuple(row)[:-1])
+            points.append((f"**{label}** (chosen)" if row.is_chosen else label, *cells))
+        parts.append(_table(bits.POINT_TITLES, points))
+    if report.bits.layers:
+        layers = [
+            tuple(escape_markdown(cell) for cell in msgspec.structs.astuple(row)) for row in bits.grid_rows(report.bits)
+        ]
+        parts.append(_table(bits.GRID_TITLES, layers))
     return "\n\n".join(parts)
 
 

@@ -12,8 +12,9 @@ import jinja2
 from markupsafe import Markup, escape
 
 from edgekit.core.report import Disagreement, Report
-from edgekit.report import charts, findings, formatting, shrinking
+from edgekit.report import bits, charts, findings, formatting, shrinking
 from edgekit.report.confusion import MAX_MATRIX_CLASSES, summarize_confusion
+from edgekit.report.pareto import pareto_chart
 from edgekit.report.pictures import picture_size
 
 _NUM_PICTURES_OPEN = 24
@@ -33,6 +34,7 @@ def render_html(report: Report) -> str:
         size_chart=charts.size_chart(report),
         accuracy_chart=charts.accuracy_chart(report),
         latency_chart=charts.latency_chart(report),
+        pareto_chart=None if report.bits is None else pareto_chart(report.bits),
         sqnr_chart=charts.sqnr_chart(report),
         sqnr_widths=charts.sqnr_widths(report),
         stage_widths=charts.stage_widths(report),
@@ -70,6 +72,7 @@ def _environment() -> jinja2.Environment:
     )
     functions: dict[str, Any] = {
         "findings": findings,
+        "bits": bits,
         "shrinking": shrinking,
         "outcome": outcome,
         "percent_digits": formatting.percent_digits,

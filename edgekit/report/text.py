@@ -8,8 +8,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from edgekit.core.report import Report, ShrinkReport
-from edgekit.report import findings, shrinking
+from edgekit.core.report import BitsReport, Report, ShrinkReport
+from edgekit.report import bits, findings, shrinking
 from edgekit.report.charts import size_chart
 from edgekit.report.formatting import (
     DASH,
@@ -27,7 +27,7 @@ from edgekit.report.markdown import render_markdown
 __all__ = ["render_markdown", "render_summary"]
 
 _BAR_CELLS = 24
-_MOST_CODED_LAYERS = 8
+_MOST_LISTED_LAYERS = 8
 _STYLES = {"passed": "bold green", "failed": "bold red", "unverified": "bold"}
 _MARKS = {"passed": "✓ ", "failed": "✗ ", "unverified": ""}
 
@@ -40,6 +40,8 @@ def render_summary(report: Report) -> RenderableType:
     parts.append(_agreement(report))
     if report.shrink is not None:
         parts.append(_shrink(report, report.shrink))
+    if report.bits is not None:
+        parts.append(_bits(report, report.bits))
     if report.latency:
         parts.append(_latency(report))
     parts.append(_verdict(report))
@@ -129,10 +131,32 @@ def _shrink(report: Report, shrink: ShrinkReport) -> Group:
     said = [Text(sentence, no_wrap=False, overflow="fold") for sentence in shrinking.sentences(report, shrink)]
     coded = _table("coding", *shrinking.CODING_TITLES[1:-3], "P+Q+H", ".ekz")
     rows = list(shrinking.coded_rows(shrink))
-    for row in rows if len(rows) <= _MOST_CODED_LAYERS else rows[-1:]:
+    for row in rows if len(rows) <= _MOST_LISTED_LAYERS else rows[-1:]:
         cells = (row.weights, row.kept, row.levels, row.weight_bits, row.index_bits, row.classic, row.ekz)
         coded.add_row(printable(row.layer), *cells)
     return Group(table, Text(), *said, Text(), coded)
+
+
+def _bits(report: Report, lowbit: BitsReport) -> Group:
+    """Grid, storage and compute, and the sweep; layer by layer only where they are few."""
+    first, *others = bits.sentences(report, lowbit)
+    said = [Text(printable(first), style="bold", no_wrap=False, overflow="fold")]
+    said += [Text(printable(sentence), no_wrap=False, overflow="fold") for sentence in others]
+    parts: list[RenderableType] = [*said]
+    if lowbit.pareto:
+        table = _table("size against accuracy", "grid", "size", "top-1", "change", "same top-1")
+        for row in bits.point_rows(lowbit):
+            label = Text(
+                ("➤ " if row.is_chosen else "  ") + printable(row.label), style="bold" if row.is_chosen else ""
+            )
+            table.add_row(label, row.grid, row.size, row.top1, row.change, row.agreement)
+        parts += [Text(), table]
+    if 0 < len(lowbit.layers) <= _MOST_LISTED_LAYERS:
+        table = _table("grids", "weights", "bits", "rounding", "SQNR dB", "bits/weight")
+        for row in bits.grid_rows(lowbit):
+            table.add_row(printable(row.layer), row.weights, row.grid, printable(row.method), row.sqnr, row.storage)
+        parts += [Text(), table]
+    return Group(*parts)
 
 
 def _latency(report: Report) -> Table:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
 from edgekit.core.graph import Graph
 from edgekit.core.preprocessing import PreprocessSpec
-from edgekit.core.progress import Progress
 from edgekit.core.recipe import PruneSection, ShareSection
-from edgekit.core.stages import StageClock
+from edgekit.core.stages import Watch
 from edgekit.data.dataset import Source
 from edgekit.prune.choice import ChannelPruning, plan_channels
 from edgekit.prune.importance import Scores
@@ -27,24 +24,9 @@ from edgekit.prune.sparsity import (
 from edgekit.quantize.codebook import Sharing
 from edgekit.quantize.share_plan import SharePlan, plan_sharing
 from edgekit.shrink.loss import distance_from
-from edgekit.shrink.request import Tell
 from edgekit.shrink.telling import tell_channels, tell_sharing, tell_sparsity
 
 NUM_SCAN_PICTURES = 256
-
-
-class Watch(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is told what happens.
-
-    Args:
-        clock: Measures the stages.
-        progress: Shows how far they are.
-        tell: Takes lines for people.
-    """
-
-    clock: StageClock
-    progress: Progress
-    tell: Tell
 
 
 class Planner:

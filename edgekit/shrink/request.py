@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 
@@ -13,9 +11,6 @@ from edgekit.export.hub import HubModel
 from edgekit.prune.plan import PrunePlan
 from edgekit.prune.sparsity import SparsityPlan
 from edgekit.quantize.share_plan import SharePlan
-
-Tell: TypeAlias = Callable[[str], None]
-"""Takes one line for people: plans before they are carried out, and what was done otherwise than asked."""
 
 
 class ShrinkRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from edgekit.core.graph import Graph
+from edgekit.core.stages import Watch
 from edgekit.data.dataset import Source
 from edgekit.export.hub import HubModel, HubRequest, load_hub
 from edgekit.export.torch_graph import trace
@@ -25,7 +26,7 @@ from edgekit.prune.sparsity import SparsityPlan, apply_sparsity
 from edgekit.quantize.share_plan import SharePlan, apply_sharing
 from edgekit.quantize.sharing import SharedWeights
 from edgekit.shrink.finetuning import Finetuner, Stage, find_training_pictures
-from edgekit.shrink.planning import Planner, Watch
+from edgekit.shrink.planning import Planner
 from edgekit.shrink.request import ShrinkRequest, Shrunk
 
 

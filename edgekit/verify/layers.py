@@ -86,7 +86,7 @@ def layer_rows(graph: Graph, stored: StoredFile, sqnr: dict[str, float], grid_bi
                 grid_bits=grid_bits,
                 density=float(np.count_nonzero(tensor.values) / max(1, tensor.values.size)),
                 scale_granularity="per_channel" if np.unique(tensor.scale).size > 1 else "per_tensor",
-                bytes=int(tensor.values.nbytes),
+                bytes=tensor.size_bytes,
                 entropy_bytes=_entropy_bytes(tensor),
                 sqnr_db=sqnr.get(node.name),
             )

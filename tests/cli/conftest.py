@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli_network import COLOURS, QUICK, paint, write_network
+from cli_network import COLOURS, QUICK, paint, write_network, write_wide_network
 from command_line import Outcome, edgekit
 
 
@@ -33,3 +33,22 @@ def compressed(tmp_path_factory: pytest.TempPathFactory, network: Path, colours:
     outcome = edgekit("compress", network, "--data", colours, "--out", run_dir, "--json", *QUICK)
     assert outcome.code == 0, outcome.err
     return run_dir, outcome
+
+
+@pytest.fixture(scope="session")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's ONNX file whose size is that of its weights."""
+    return write_wide_network(tmp_path_factory.mktemp("network") / "wide.onnx")
+
+
+@pytest.fixture(scope="session")
+def bit_runs(tmp_path_factory: pytest.TempPathFactory, wide: Path, colours: Path) -> dict[str, tuple[Path, Outcome]]:
+    """Runs at 8, 6 and 4 bits."""
+    folder = tmp_path_factory.mktemp("runs")
+    made: dict[str, tuple[Path, Outcome]] = {}
+    for bits in ("8", "6", "4"):
+        run_dir = folder / bits
+        outcome = edgekit("compress", wide, "--data", colours, "--bits", bits, "--out", run_dir, "--json", *QUICK)
+        assert outcome.code == 0, outcome.err
+        made[bits] = run_dir, outcome
+    return made

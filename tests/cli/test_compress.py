@@ -235,7 +235,7 @@ def test_broken_pictures_are_named_counted_and_left_out(network: Path, tmp_path:
     assert 0 < outcome.document["dataset"]["n"] < 24
 
 
-STAGES = ("calibrate", "quantize_static", "write_tflite", "verify", "write_report")
+STAGES = ("quantize", "write_tflite", "verify", "write_report")
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -290,7 +290,7 @@ def test_output_below_a_file_is_refused_before_the_work(
     network: Path, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("mine")
-    monkeypatch.setattr(pipeline, "calibrate", lambda *_: pytest.fail("worked for nothing"))
+    monkeypatch.setattr(pipeline, "quantize", lambda *_: pytest.fail("worked for nothing"))
 
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
         assert_fails(edgekit("compress", network, "--data", colours, "--out", out, *QUICK), 3, str(out))

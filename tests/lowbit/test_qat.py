@@ -21,8 +21,8 @@ from edgekit.data.memory import MemorySource
 from edgekit.data.opening import open_source
 from edgekit.data.reading import iterate_batches
 from edgekit.export.hub import HubRequest, load_hub
+from edgekit.lowbit.calibrating import run_calibration
 from edgekit.lowbit.qat import STATE_NAME, QatRequest, train_quantized
-from edgekit.pipeline import run_calibration
 from edgekit.quantize.network import GraphNetwork
 from edgekit.quantize.ptq import quantize_static
 from edgekit.quantize.qat import make_trainable

@@ -94,15 +94,22 @@ def test_operators_that_round_their_own_way_stay_within_a_step_or_two_of_the_int
     assert steps.max() < 2.5
 
 
-def test_run_until_a_layer_gives_its_input() -> None:
-    graph = _every_operator().build()
-    network = GraphNetwork(graph)
+def test_run_in_parts_gives_what_one_run_gives() -> None:
+    network = GraphNetwork(_every_operator().build())
     x = torch.randn(2, 3, 12, 12)
-    seen: dict[str, torch.Tensor] = {}
-    network(x, watch=lambda node, value: seen.setdefault(node.name, value))
-    last = graph.nodes[-1]
-    assert torch.equal(network(x, until=last.name), seen[last.name])
-    assert list(seen) == list(network.layers)
+    num_nodes = len(network.graph.nodes)
+    whole = network(x)
+    for border in range(num_nodes + 1):
+        known = network.run(network.begin(x), 0, border)
+        assert tuple(sorted(known)) == tuple(sorted(network.live_before(border)))
+        assert torch.equal(network.run(known, border, num_nodes)[network.graph.output], whole)
+
+
+def test_watcher_sees_the_input_of_every_layer() -> None:
+    network = GraphNetwork(_every_operator().build())
+    seen: list[str] = []
+    network(torch.randn(2, 3, 12, 12), watch=lambda node, _: seen.append(node.name))
+    assert seen == list(network.layers)
 
 
 def test_fixed_grid_passes_gradients_where_nothing_saturates() -> None:

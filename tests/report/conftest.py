@@ -14,11 +14,14 @@ from edgekit.core.measurement import Accuracy, Agreement, Latency, wilson_interv
 from edgekit.core.report import (
     AccuracyTable,
     AgreementTable,
+    BitsReport,
+    BitsRow,
     Check,
     CodingRow,
     Disagreement,
     LayerRow,
     Original,
+    ParetoPoint,
     PrunedChannels,
     Report,
     ReportDataset,
@@ -288,6 +291,79 @@ def shrink(report: Report) -> Report:
     )
     return msgspec.structs.replace(
         report, shrink=section, latency=(*report.latency, latency("original.tflite", "litert 2.3.0", 0.824))
+    )
+
+
+@pytest.fixture
+def mixed(report: Report) -> Report:
+    """A run with bits from a budget, and a sweep."""
+    return mix(report)
+
+
+def grid_of(row: LayerRow, index: int, count: int) -> BitsRow:
+    reasons = {0: "first layer", count - 1: "last layer"}
+    because = "depthwise" if row.op == "DepthwiseConv" else reasons.get(index)
+    grid_bits = 8 if because else 4 + index % 2
+    bits_per_weight = grid_bits - 0.61
+    num_weights = row.bytes
+    return BitsRow(
+        layer=row.name,
+        op=row.op,
+        num_weights=num_weights,
+        grid_bits=grid_bits,
+        wide_because=because,
+        method="nearest" if because else ("gptq", "adaround")[index % 2],
+        output_sqnr_db=6.0 * grid_bits - 2.5 + index % 3 if index != 2 else None,
+        bits_per_weight=bits_per_weight,
+        entropy_bytes=round(num_weights * bits_per_weight / 8),
+    )
+
+
+def mix(report: Report) -> Report:
+    rows = tuple(grid_of(row, index, len(report.layers)) for index, row in enumerate(report.layers))
+    grids = {row.layer: row.grid_bits for row in rows}
+    swept = ((3.4, 261_000, 902), (4.0, 287_400, 925), (4.6, 328_412, 934), (5.5, 402_900, 936), (6.7, 540_100, 937))
+    points = [
+        ParetoPoint(
+            label=f"mixed, {grid_bits} bits",
+            kind="lowbit",
+            size_bytes=size_bytes,
+            grid_bits=grid_bits,
+            top1=num_right / 1000,
+            agreement=(num_right + 45) / 1000,
+            n=1000,
+            is_chosen=grid_bits == 4.6,
+        )
+        for grid_bits, size_bytes, num_right in swept
+    ]
+    whole = ParetoPoint(
+        label="float", kind="float", size_bytes=2_812_345, grid_bits=None, top1=0.938, agreement=1.0, n=1000
+    )
+    plain = ParetoPoint(
+        label="int8", kind="int8", size_bytes=661_220, grid_bits=8.0, top1=0.937, agreement=0.991, n=1000
+    )
+    section = BitsReport(
+        asked="mixed",
+        budget_bytes=330_000,
+        max_drop=1.0,
+        drop=0.4,
+        num_held_out=1000,
+        equalized=True,
+        num_calibration=256,
+        engine="edgekit",
+        compute="int8",
+        num_epochs=0,
+        layers=rows,
+        pareto=(whole, plain, *points),
+        notes=("one dead channel of features.1.conv.1 stays zero",),
+    )
+    return msgspec.structs.replace(
+        report,
+        scheme="static_wimixed_ai8",
+        command="edgekit compress mobilenet --bits mixed --budget-kb 330 --max-drop 1 --pareto",
+        sizes=msgspec.structs.replace(report.sizes, ekz_bytes=328_412, limit_bytes=324_900),
+        layers=tuple(msgspec.structs.replace(row, grid_bits=grids[row.name]) for row in report.layers),
+        bits=section,
     )
 
 

@@ -108,7 +108,7 @@ def test_page_never_scrolls_sideways(report: Report, open_page: Open, bend: Call
         assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
-@pytest.mark.parametrize("kind", ["unlabelled", "bare", "failed"])
+@pytest.mark.parametrize("kind", ["unlabelled", "bare", "failed", "mixed"])
 def test_page_fits_a_phone_whatever_is_missing(request: pytest.FixtureRequest, open_page: Open, kind: str) -> None:
     page = open_page(request.getfixturevalue(kind), PHONE, "dark")
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE
@@ -173,6 +173,21 @@ def test_every_picture_is_drawn(report: Report, open_page: Open) -> None:
     page = open_page(report)
     widths = page.eval_on_selector_all(".card img", "pictures => pictures.map(picture => picture.naturalWidth)")
     assert widths == [8] * len(report.disagreements)
+
+
+def test_plot_of_sizes_lies_in_its_figure_with_words_beside_the_dots(mixed: Report, open_page: Open) -> None:
+    page = open_page(mixed)
+    for width in (LAPTOP, PHONE):
+        page.set_viewport_size({"width": width, "height": 800})
+        outside = page.evaluate("""() => {
+          const box = document.querySelector(".pareto").getBoundingClientRect();
+          return [...document.querySelectorAll(".pareto circle, .pareto text, .pareto .ticks span")].filter(mark => {
+            const at = mark.getBoundingClientRect();
+            return at.left < box.left || at.right > box.right + 1 || at.top < box.top || at.bottom > box.bottom + 24;
+          }).length;
+        }""")
+        assert outside == 0
+    assert page.locator(".pareto text").all_text_contents() == ["chosen", "int8", "float"]
 
 
 def test_text_has_contrast_in_light_and_dark(report: Report, open_page: Open) -> None:

@@ -1,0 +1,145 @@
+"""One model on its way to few bits: rounded as a whole, measured as the file that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgekit.core.measurement import Accuracy, Agreement
+from edgekit.core.progress import Progress
+from edgekit.core.quant import QuantizedGraph
+from edgekit.core.recipe import QuantizeSection
+from edgekit.encode.packing import pack
+from edgekit.evaluate.metrics import accuracy, agreement
+from edgekit.export.hub import HubModel
+from edgekit.export.tflite import build_tflite
+from edgekit.lowbit.calibrating import drawn, labelled, pictures_of
+from edgekit.lowbit.request import QuantizeJob
+from edgekit.quantize.calibration import Calibration
+from edgekit.quantize.decisions import DecisionStore, fingerprint_of
+from edgekit.quantize.layer_problem import RoundingMethod
+from edgekit.quantize.layerwise import LayerwiseConfig, quantized_network, round_network
+from edgekit.quantize.network import GraphNetwork
+from edgekit.quantize.outcome import LayerOutcome
+from edgekit.quantize.ptq import DecidedLayer, QuantizationStart, finish_quantization, start_quantization
+from edgekit.verify.subject import labels_fit
+
+Logits = npt.NDArray[np.float32]
+
+_METHODS: dict[str, tuple[RoundingMethod, ...]] = {
+    "auto": ("gptq", "adaround"),
+    "nearest": (),
+    "gptq": ("gptq",),
+    "adaround": ("gptq", "adaround"),
+}
+
+
+class Rounder:
+    """Rounds one model to any bits.
+
+    Args:
+        job: Recipe and pictures.
+        hub: The float model, equalized where that was asked for.
+        calibration: Of that model.
+        progress: Shows how far it is.
+    """
+
+    def __init__(self, job: QuantizeJob, hub: HubModel, calibration: Calibration, progress: Progress) -> None:
+        self.job = job
+        self.hub = hub
+        self.calibration = calibration
+        self.progress = progress
+        self.config: QuantizeSection = job.recipe.quantize
+        self.pictures = pictures_of(hub, job.calibration, drawn(job.calibration, self.config))
+
+    @property
+    def layerwise(self) -> LayerwiseConfig:
+        """How layers are rounded, by the recipe."""
+        return LayerwiseConfig(
+            methods=_METHODS[self.config.rounding],
+            rate_weight=self.config.rate_weight,
+            mantissa_bits=self.config.scale_bits,
+        )
+
+    def start(self, bits: Mapping[str, int]) -> QuantizationStart:
+        """Grids for layers of so many bits."""
+        return start_quantization(self.hub.graph, self.calibration, self.config, bits=bits)
+
+    def round(self, bits: Mapping[str, int]) -> tuple[QuantizedGraph, tuple[LayerOutcome, ...]]:
+        """The whole network, layer by layer; goes on where an interrupted run stopped. Raises as `round_network`."""
+        start = self.start(bits)
+        pictures = (self.job.data, self.config.num_calibration, self.config.seed)
+        store = DecisionStore(self.job.work_dir / "rounding", fingerprint_of(start, self.layerwise, pictures))
+        return round_network(start, self.pictures, self.layerwise, self.progress, store)
+
+    def packed_bytes(self, model: QuantizedGraph) -> int:
+        """Bytes of the .ekz of a quantized model's TFLite file."""
+        return len(pack(self.tflite(model)).content)
+
+    def tflite(self, model: QuantizedGraph) -> bytes:
+        """The TFLite file that a run writes."""
+        compute: Literal["int8", "int4"] = self.config.compute if has_int4(model) else "int8"
+        return build_tflite(model, self.hub.card, float_io=self.config.float_io, compute=compute)
+
+    def quick(self, decided: Mapping[tuple[str, int], DecidedLayer], bits: Mapping[str, int]) -> QuantizedGraph:
+        """A network put together from layers that were rounded on their own: for sizes, and rough answers."""
+        layers = {name: decided[name, num_bits] for name, num_bits in bits.items()}
+        return finish_quantization(self.start(bits), layers)
+
+    def quick_logits(
+        self,
+        decided: Mapping[tuple[str, int], DecidedLayer],
+        bits: Mapping[str, int],
+        indices: npt.NDArray[np.int64],
+    ) -> Logits:
+        """Answers of such a network on pictures of the calibration source, fake-quantized, [n, classes]."""
+        layers = {name: decided[name, num_bits] for name, num_bits in bits.items()}
+        return self._logits(quantized_network(self.start(bits), layers), indices)
+
+    def float_logits(self, indices: npt.NDArray[np.int64]) -> Logits:
+        """Answers of the float model on pictures of the calibration source, [n, classes]."""
+        return self._logits(GraphNetwork(self.hub.graph), indices)
+
+    def labels(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+        """Labels of pictures of the calibration source; None when it has none, or the model never saw any."""
+        labels = self.job.calibration.labels
+        if labels is None or not labels_fit(self.hub, self.job.calibration):
+            return None
+        return np.asarray(labels[indices], np.int64)
+
+    def _logits(self, network: GraphNetwork, indices: npt.NDArray[np.int64]) -> Logits:
+        with torch.inference_mode():
+            batches = [network(x).numpy() for x, _ in labelled(self.hub, self.job.calibration, indices)]
+        return np.concatenate(batches)
+
+
+def measured_drop(logits: Logits, reference: Logits, labels: npt.NDArray[np.int64] | None) -> float:
+    """Top-1 points lost against the float model; without labels, the points of answers that changed."""
+    if labels is None or len(labels) != len(reference):
+        return 100.0 * (1.0 - answers_agree(logits, reference).top1)
+    return 100.0 * (accuracy_of(reference, labels).top1 - accuracy_of(logits, labels).top1)
+
+
+def answers_agree(logits: Logits, reference: Logits) -> Agreement:
+    """How far two networks answer alike."""
+    return agreement(logits, reference)
+
+
+def accuracy_of(logits: Logits, labels: npt.NDArray[np.int64]) -> Accuracy:
+    """Share of right answers."""
+    return accuracy(logits, labels)
+
+
+def has_int4(model: QuantizedGraph) -> bool:
+    """Whether any layer's weights fit INT4 tensors."""
+    return any(tensor.params.num_bits <= 4 for tensor in model.constants.values())
+
+
+def mean_bits(num_weights: Mapping[str, int], bits: Mapping[str, int], layers: Collection[str]) -> float:
+    """Mean grid bits over the weights of some layers."""
+    total = sum(num_weights[name] for name in layers)
+    return sum(num_weights[name] * bits[name] for name in layers) / max(total, 1)
