@@ -140,6 +140,7 @@ class _Run:
             layers=swinging_layers(self.network, all_layers=all_layers),
             damping=config.damping,
             freeze_threshold=config.freeze_threshold,
+            keeps_zeros=bool(config.keep_zeros),
         )
         self.guard = OscillationGuard(self.network, guarded)
         watch_results(self.network)

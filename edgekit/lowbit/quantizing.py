@@ -157,12 +157,15 @@ def _train(
     job: QuantizeJob, graph: Graph, model: QuantizedGraph, watch: Watch
 ) -> tuple[QuantizedGraph, tuple[str, ...]]:
     """Quantization-aware training from a rounded network."""
+    config = job.recipe.qat
+    if config.keep_zeros is None:
+        config = msgspec.structs.replace(config, keep_zeros=job.recipe.quantize.budget_kb is not None)
     request = QatRequest(
         start=model,
         teacher=graph,
         spec=job.hub.card.preprocess,
         pictures=open_source(job.data, "train"),
-        config=job.recipe.qat,
+        config=config,
         augment=job.recipe.augment,
         work_dir=job.work_dir / "qat",
         resume=job.resume,

@@ -37,11 +37,14 @@ class GuardConfig(msgspec.Struct, frozen=True, kw_only=True):
         layers: Names of the layers that are guarded.
         damping: Largest weight of the damping loss, reached at the end of the training by a cosine; 0 for none.
         freeze_threshold: Frequency of swings (per step) above which a weight is frozen, at the end; 0 for never.
+        keeps_zeros: Whether weights of all layers that begin at level 0 stay there: a file that was small because of
+            its zeros stays small.
     """
 
     layers: tuple[str, ...]
     damping: float = 0.0
     freeze_threshold: float = 0.0
+    keeps_zeros: bool = False
 
 
 def is_depthwise(graph: Graph, node: Node) -> bool:
@@ -129,6 +132,10 @@ class OscillationGuard:
             swings = Swings(self._grids[layer].levels(network.weight(layer).detach()))
             self._grids[layer].add_module("swings", swings)
             self._swings[layer] = swings
+        self._zeros: dict[str, Tensor] = {}
+        if config.keeps_zeros:
+            self._zeros = {name: grid.levels(network.weight(name).detach()) == 0 for name, grid in self._grids.items()}
+        self._zero_names = {layer: names[id(network.weight(layer))] for layer in self._zeros}
 
     @property
     def num_frozen(self) -> int:
@@ -172,6 +179,8 @@ class OscillationGuard:
             latent, grid = self.network.weight(layer), self._grids[layer]
             swings.update(grid.levels(latent), threshold)
             _hold_frozen(latent, swings, grid.scale() / grid.unit)
+        for layer, is_zero in self._zeros.items():
+            self.network.weight(layer)[is_zero.to(self.network.weight(layer).device)] = 0.0
 
     def after_epoch(self, epoch: int, num_epochs: int) -> None:
         """Nothing to do."""
@@ -182,6 +191,9 @@ class OscillationGuard:
         for layer, swings in self._swings.items():
             grid, ratio = self._grids[layer], state[self._ratio_names[layer]]
             _hold_frozen(state[self._weight_names[layer]], swings, grid.start * ratio / grid.unit)
+        for layer, is_zero in self._zeros.items():
+            weight = state[self._zero_names[layer]]
+            weight[is_zero.to(weight.device)] = 0.0
 
 
 def _hold_frozen(latent: Tensor, swings: Swings, step: Tensor) -> None:

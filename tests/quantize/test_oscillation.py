@@ -99,3 +99,24 @@ def test_step_that_would_turn_negative_is_held() -> None:
     grid.ratio.data[0] = -0.5
     guard.after_step(1, 10)
     assert float(grid.ratio[0].detach()) > 0
+
+
+def test_weights_that_begin_at_zero_stay_zero_when_asked() -> None:
+    start = _start(4)
+    network = make_trainable(start)
+    guard = OscillationGuard(network, GuardConfig(layers=(), keeps_zeros=True))
+    zeros = {name: grid.levels(network.weight(name).detach()) == 0 for name, grid in weight_grids(network).items()}
+    assert sum(int(each.sum()) for each in zeros.values()) > 0
+    for name in network.layers:
+        network.weight(name).data += 10.0
+
+    guard.after_step(1, 10)
+    state = {key: value + 10.0 for key, value in network.state_dict().items()}
+    guard.hold(state)
+
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    for name, is_zero in zeros.items():
+        weight = network.weight(name)
+        assert bool((weight[is_zero] == 0).all())
+        assert bool((weight[~is_zero] != 0).all())
+        assert bool((state[names[id(weight)]][is_zero] == 0).all())
