@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.core.errors import UsageError
+from edgekit.core.errors import EdgekitError, OutputError, UsageError
 from edgekit.core.graph import Graph
 from edgekit.core.quant import QuantizedGraph
 from edgekit.core.recipe import Recipe
@@ -26,7 +26,7 @@ from edgekit.lowbit.nncf_engine import quantize_with_nncf, require_nncf
 from edgekit.lowbit.qat import QatRequest, train_quantized
 from edgekit.lowbit.reporting import bits_rows
 from edgekit.lowbit.request import Quantized, QuantizeJob, is_plain
-from edgekit.lowbit.rounder import Rounder, has_int4
+from edgekit.lowbit.rounder import Rounder, forget_rounding, has_int4
 from edgekit.lowbit.sweeping import sweep_sizes
 from edgekit.quantize.bit_plan import BitPlan, plan_bits
 from edgekit.quantize.ptq import quantize_static
@@ -51,7 +51,12 @@ def quantize(job: QuantizeJob, watch: Watch) -> Quantized:
         return _plain(job, watch)
     if job.recipe.quantize.engine == "nncf":
         return _by_nncf(job, watch)
-    return _few_bits(job, watch)
+    try:
+        return _few_bits(job, watch)
+    except EdgekitError as error:
+        if error.exit_code != OutputError.exit_code:  # with free space it goes on, anything else starts anew
+            forget_rounding(job.work_dir)
+        raise
 
 
 def check_recipe(recipe: Recipe) -> None:

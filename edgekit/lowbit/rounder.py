@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgekit.core.graph import WEIGHTED_OPS, Graph
 from edgekit.core.measurement import Accuracy, Agreement
 from edgekit.core.progress import Progress
 from edgekit.core.quant import QuantizedGraph
@@ -38,6 +42,14 @@ _METHODS: dict[str, tuple[RoundingMethod, ...]] = {
 }
 
 
+PRUNED_SHARE = 0.15
+"""A network with this share of zeros among its weights was pruned; one from 8-bit integers has a few percent."""
+
+
+ROUNDING = "rounding"
+"""Folder of decided layers, in that of a run's resumable states."""
+
+
 class Rounder:
     """Rounds one model to any bits.
 
@@ -63,6 +75,7 @@ class Rounder:
             methods=_METHODS[self.config.rounding],
             rate_weight=self.config.rate_weight,
             mantissa_bits=self.config.scale_bits,
+            keeps_zeros=self.job.recipe.prune.makes_zeros or share_of_zeros(self.hub.graph) >= PRUNED_SHARE,
         )
 
     def start(self, bits: Mapping[str, int]) -> QuantizationStart:
@@ -73,7 +86,7 @@ class Rounder:
         """The whole network, layer by layer; goes on where an interrupted run stopped. Raises as `round_network`."""
         start = self.start(bits)
         pictures = (self.job.data, self.config.num_calibration, self.config.seed)
-        store = DecisionStore(self.job.work_dir / "rounding", fingerprint_of(start, self.layerwise, pictures))
+        store = DecisionStore(self.job.work_dir / ROUNDING, fingerprint_of(start, self.layerwise, pictures))
         return round_network(start, self.pictures, self.layerwise, self.progress, store)
 
     def packed_bytes(self, model: QuantizedGraph) -> int:
@@ -132,6 +145,19 @@ def answers_agree(logits: Logits, reference: Logits) -> Agreement:
 def accuracy_of(logits: Logits, labels: npt.NDArray[np.int64]) -> Accuracy:
     """Share of right answers."""
     return accuracy(logits, labels)
+
+
+def forget_rounding(work_dir: Path) -> None:
+    """Remove decided layers, and the folder of the run's states where it holds nothing else."""
+    shutil.rmtree(work_dir / ROUNDING, ignore_errors=True)
+    with contextlib.suppress(OSError):  # it holds states of training, or was never made
+        work_dir.rmdir()
+
+
+def share_of_zeros(graph: Graph) -> float:
+    """Share of a network's weights that are exactly zero."""
+    weights = [graph.constants[node.inputs[1]] for node in graph.nodes if node.op in WEIGHTED_OPS]
+    return sum(int((values == 0).sum()) for values in weights) / max(1, sum(values.size for values in weights))
 
 
 def has_int4(model: QuantizedGraph) -> bool:

@@ -32,12 +32,15 @@ class LayerProblem(msgspec.Struct, frozen=True, kw_only=True):
         hessian: float64 [groups, inputs, inputs], second moments of the inputs, about their means where the bias is
             set afterwards. Symmetric; rounding errors may make it slightly indefinite.
         importance: float64 [groups, outputs], price of a squared error of an output, at least 0.
+        keep: bool [groups, outputs, inputs], False where a level has to be zero (pruned weights); None for everywhere
+            True.
     """
 
     name: str
     weights: Reals
     hessian: Reals
     importance: Reals
+    keep: npt.NDArray[np.bool_] | None = None
 
 
 class RoundedWeights(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +104,11 @@ def require_sound(problem: LayerProblem) -> None:
             )
     if problem.importance.min() < 0:
         raise QuantizationError(f"{problem.name}: expected importance of at least 0, got {problem.importance.min()}")
+
+
+def kept(problem: LayerProblem, levels: Levels) -> Levels:
+    """The levels, zero where the problem says so."""
+    return levels if problem.keep is None else levels * problem.keep
 
 
 def error_of(problem: LayerProblem, levels: Levels, scales: Reals) -> float:

@@ -40,6 +40,7 @@ class LayerwiseConfig(msgspec.Struct, frozen=True, kw_only=True):
         max_waves: Passes over the pictures.
         damping: Of a Hessian, as a share of its mean diagonal.
         mantissa_bits: Significant bits of a weight scale; None for all.
+        keeps_zeros: Whether weights of exactly zero stay zero, as those of a pruned network must.
     """
 
     methods: tuple[RoundingMethod, ...] = ("gptq", "adaround")
@@ -47,6 +48,7 @@ class LayerwiseConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_waves: int = 60
     damping: float = 0.01
     mantissa_bits: int | None = None
+    keeps_zeros: bool = False
 
 
 def round_network(
@@ -153,6 +155,8 @@ def round_layer(
     own_grid = start.weight_grids[name]
     problem = layer_problem(name, weight, moments, config.damping)
     shape = problem.weights.shape
+    if config.keeps_zeros:
+        problem = msgspec.structs.replace(problem, keep=weight.reshape(shape) != 0)
     plain = _plain(start, layer, problem)
     rounding = RoundingConfig(
         methods=config.methods,

@@ -16,6 +16,7 @@ from edgekit.quantize.layer_problem import (
     Reals,
     RoundedWeights,
     cost,
+    kept,
     output_errors,
     qmax_of,
     require_sound,
@@ -42,7 +43,7 @@ def round_nearest(problem: LayerProblem, scales: Reals, num_bits: int) -> Rounde
     require_sound(problem)
     qmax = qmax_of(num_bits)
     levels = np.clip(np.rint(problem.weights / scales[:, :, None]), -qmax, qmax).astype(np.int64)
-    return rounded_of(problem, levels, scales, "nearest")
+    return rounded_of(problem, kept(problem, levels), scales, "nearest")
 
 
 def round_gptq(
@@ -132,7 +133,7 @@ def _compensated(
     for factor in config.scale_factors:
         scales = with_short_mantissa(nearest.scales * factor, config.mantissa_bits)
         levels = np.clip(np.rint(problem.weights / scales[:, :, None]), -qmax, qmax).astype(np.int64)
-        start = rounded_of(problem, levels, scales, "nearest")
+        start = rounded_of(problem, kept(problem, levels), scales, "nearest")
         answers.append(compensate(problem, columns, start, qmax, config))
     if config.one_scale or len(answers) == 1:
         return min(answers, key=lambda answer: cost(answer, config.rate_weight))
@@ -180,5 +181,5 @@ def _learn(
         qmax=qmax,
         charges=charges,
     )
-    learned = rounded_of(problem, learn_levels(soft, config.learning), start.scales, "adaround")
+    learned = rounded_of(problem, kept(problem, learn_levels(soft, config.learning)), start.scales, "adaround")
     return polish(problem, columns, learned, qmax, config)

@@ -71,11 +71,12 @@ def compensate(
     order = columns.order[:, None, :]
     weights = np.take_along_axis(problem.weights, order, axis=2).astype(np.float32)
     # Fixing a weight with an error e costs e^2 / [H^-1]_jj once the others have made good what they can.
+    keep = None if problem.keep is None else np.take_along_axis(problem.keep, order, axis=2)
     prices = 1 / np.diagonal(columns.factors, axis1=1, axis2=2) ** 2
     answers: list[RoundedWeights] = []
     for _ in range(max(1, config.num_rounds) if config.rate_weight > 0 else 1):
         chooser = _chooser(problem, answers[-1] if answers else start, prices, qmax, config.rate_weight)
-        fixed = fix_columns(weights, columns.factors, chooser)
+        fixed = fix_columns(weights, columns.factors, _pruning(chooser, keep))
         levels = np.empty_like(start.levels)
         np.put_along_axis(levels, order, _levels_of(fixed, start.scales), axis=2)
         answers.append(rounded_of(problem, levels, start.scales, "gptq"))
@@ -92,6 +93,7 @@ def polish(
     for _ in range(config.num_sweeps):
         chooser = _chooser(problem, last, prices, qmax, config.rate_weight)
         values = (last.levels * last.scales[:, :, None]).astype(np.float32)
+        chooser = _pruning(chooser, problem.keep)
         levels = _levels_of(descend_columns(values, weights, columns.hessians, chooser), last.scales)
         last = rounded_of(problem, levels, last.scales, start.method)
         least = cost(best, config.rate_weight)
@@ -111,6 +113,13 @@ def _chooser(problem: LayerProblem, last: RoundedWeights, prices: Floats, qmax: 
     return lambda column, wanted: (
         cheapest_levels(wanted / scales, steps * prices[:, column, None], charges).astype(np.float32) * scales
     )
+
+
+def _pruning(chooser: Chooser, keep: npt.NDArray[np.bool_] | None) -> Chooser:
+    """The same, but zero where nothing is to be kept [groups, outputs, inputs], inputs in the chooser's order."""
+    if keep is None:
+        return chooser
+    return lambda column, wanted: chooser(column, wanted) * keep[:, :, column]
 
 
 def _levels_of(values: Floats, scales: Reals) -> Levels:

@@ -15,6 +15,7 @@ from edgekit.core.errors import QuantizationError
 from edgekit.core.graph import Graph
 from edgekit.core.progress import Silent
 from edgekit.core.quant import QuantizedGraph, QuantTensor
+from edgekit.quantize.layer_problem import RoundingMethod
 from edgekit.quantize.layerwise import LayerwiseConfig, plan_waves, quantized_network, round_network
 from edgekit.quantize.moments import FEWEST_POSITIONS
 from edgekit.quantize.network import GraphNetwork
@@ -273,3 +274,26 @@ def test_network_without_layers_is_left_as_it_is() -> None:
 
     assert outcomes == ()
     assert len(model.graph.nodes) == 3
+
+
+@pytest.mark.parametrize("rate_weight", [0.0, 0.7])
+@pytest.mark.parametrize("methods", [(), ("gptq",), ("gptq", "adaround")])
+def test_zeros_of_a_pruned_network_stay_zeros(methods: tuple[RoundingMethod, ...], rate_weight: float) -> None:
+    def prune(values: npt.NDArray[np.float32]) -> None:
+        values[np.abs(values) < np.quantile(np.abs(values), 0.6)] = 0
+
+    graph = mobile_graph()
+    for layer in (2, 4, 6):
+        graph = with_constant(graph, f"layer{layer}.weight", prune)
+    x = smooth_pictures(48)
+    config = LayerwiseConfig(methods=methods, rate_weight=rate_weight, keeps_zeros=True)
+
+    model, outcomes = round_network(start_of(graph, x), batches_of(x), config, Silent())
+
+    for node in model.graph.nodes:
+        if node.name in NAMES:
+            levels = model.constants[node.inputs[1]].values
+            assert not levels[graph.constants[node.inputs[1]] == 0].any(), node.name
+            assert levels.any()
+    if rate_weight == 0.0:
+        assert all(outcome.sqnr_db >= outcome.nearest_sqnr_db - 1e-9 for outcome in outcomes)
