@@ -45,7 +45,7 @@ def report_parser_error(error: Exception) -> int:
     return cast("int", getattr(error, "exit_code", 2))
 
 
-_RESUMABLE_OPTIONS = ("--prune", "--share", "--qat", "--bits", "--budget-kb", "--pareto", "--recipe", "--set")
+_RESUMABLE_OPTIONS = ("--prune", "--share", "--qat", "--bits", "--budget-kb", "--pareto", "--recipe")
 """Options of `compress` with which it may fine-tune, or round layer by layer."""
 
 
