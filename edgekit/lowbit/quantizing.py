@@ -18,11 +18,11 @@ from edgekit.core.quant import QuantizedGraph
 from edgekit.core.recipe import Recipe
 from edgekit.core.report import BitsReport, BitsRow, ParetoPoint
 from edgekit.core.stages import Watch
-from edgekit.data.opening import open_source
 from edgekit.lowbit.balancing import balance
 from edgekit.lowbit.calibrating import drawn, labelled, run_calibration
 from edgekit.lowbit.mixing import Mixed, mix
 from edgekit.lowbit.nncf_engine import quantize_with_nncf, require_nncf
+from edgekit.lowbit.pictures import find_pictures
 from edgekit.lowbit.qat import QatRequest, train_quantized
 from edgekit.lowbit.reporting import bits_rows
 from edgekit.lowbit.request import Quantized, QuantizeJob, is_plain
@@ -169,7 +169,7 @@ def _train(
         start=model,
         teacher=graph,
         spec=job.hub.card.preprocess,
-        pictures=open_source(job.data, "train"),
+        pictures=find_pictures((job.data, job.hub.dataset), job.calibration),
         config=config,
         augment=job.recipe.augment,
         work_dir=job.work_dir / "qat",
