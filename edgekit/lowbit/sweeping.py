@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -62,18 +63,20 @@ class _Measured:
         self.reference, labels = self._answers(float_path)
         self._add("float", "float", artifact.size_bytes, None, (self.reference, labels))
         plain = quantize_static(self.rounder.hub.graph, self.rounder.calibration, self.rounder.config)
-        self._add_model("int8", "int8", plain, dict.fromkeys(self.num_weights, 8), folder)
-        self._add_model("chosen", "lowbit", self.mixed.model, self.mixed.bits, folder)
+        self._add_model("int8", plain, dict.fromkeys(self.num_weights, 8), folder)
+        self._add_model("lowbit", self.mixed.model, self.mixed.bits, folder)
+        self.points = (*self.points[:-1], msgspec.structs.replace(self.points[-1], is_chosen=True))
         for allocation in others:
             model, _ = self.rounder.round(allocation.bits)
-            self._add_model("", "lowbit", model, allocation.bits, folder)
+            self._add_model("lowbit", model, allocation.bits, folder)
         progress.end()
 
-    def _add_model(self, label: str, kind: str, model: QuantizedGraph, bits: Mapping[str, int], folder: Path) -> None:
+    def _add_model(self, kind: str, model: QuantizedGraph, bits: Mapping[str, int], folder: Path) -> None:
         path = folder / "model.tflite"
         write_bytes(path, self.rounder.tflite(model))
         mean = mean_bits(self.num_weights, bits, list(bits))
-        self._add(label or f"{mean:.1f} bits", kind, self.rounder.packed_bytes(model), mean, self._answers(path))
+        label = kind if kind == "int8" else f"{mean:.1f} bits"
+        self._add(label, kind, self.rounder.packed_bytes(model), mean, self._answers(path))
 
     def _add(
         self,
@@ -92,7 +95,6 @@ class _Measured:
             top1=None if labels is None else accuracy(logits, labels).top1,
             agreement=agreement(logits, self.reference).top1,
             n=len(logits),
-            is_chosen=label == "chosen",
         )
         self.points = (*self.points, point)
 
