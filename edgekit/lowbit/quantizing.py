@@ -33,8 +33,8 @@ from edgekit.quantize.ptq import quantize_static
 from edgekit.quantize.schemes import parse_scheme, require_supported
 
 INT4_NOTE = (
-    "int4 tensors make the .tflite smaller, not the .ekz, and no inference faster: on x86, LiteRT took 1.5 times as long "
-    "as for float and 2.7 times as long as for int8 (docs/low-bits.md)"
+    "int4 tensors make the .tflite smaller, not the .ekz, and no inference faster: on x86, LiteRT took 1.5 times "
+    "as long as for float and 2.7 times as long as for int8 (docs/low-bits.md)"
 )
 """What `--compute int4` brings, as measured."""
 
