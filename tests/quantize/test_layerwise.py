@@ -70,7 +70,7 @@ def as_network(start: QuantizationStart, model: QuantizedGraph) -> GraphNetwork:
 def nearest_network(start: QuantizationStart) -> QuantizedGraph:
     decided: dict[str, DecidedLayer] = {}
     for layer in start.plan.layers:
-        weight = start.graph.constants[layer.weight]
+        weight = start.graph.constants[layer.weight].astype(np.float32)
         grid = guarded_grid(start, layer, start.weight_grids[layer.node.name])
         bias = np.zeros(len(weight)) if layer.bias is None else start.graph.constants[layer.bias].astype(np.float64)
         values = nearest(layer, weight, grid)
@@ -180,7 +180,7 @@ def test_waves_are_consecutive_and_even() -> None:
 
 
 def with_constant(graph: Graph, name: str, change: Change) -> Graph:
-    values = np.array(graph.constants[name])
+    values = graph.constants[name].astype(np.float32)
     change(values)
     return graph.replace(constants={**graph.constants, name: values})
 
@@ -218,12 +218,13 @@ def test_input_channel_that_never_moves_keeps_the_layer_right() -> None:
 
     weight = model.constants[model.graph.nodes[0].inputs[1]]
     step = weight.params.scale.reshape(-1, 1, 1, 1)
-    assert np.abs(weight.dequantize() - start.graph.constants["layer0.weight"])[:, [0, 2]].max() < 20 * step.max()
+    wanted = start.graph.constants["layer0.weight"].astype(np.float32)
+    assert np.abs(weight.dequantize() - wanted)[:, [0, 2]].max() < 20 * step.max()
     integers = run_integer(model, quantize_input(model, x))[model.graph.output]
     grid = model.activations[model.graph.output]
     with torch.no_grad():
-        wanted = GraphNetwork(start.graph)(torch.from_numpy(x)).numpy()
-    assert np.abs(grid.dequantize(integers) - wanted).max() < 0.1 * np.ptp(wanted)
+        answers = GraphNetwork(start.graph)(torch.from_numpy(x)).numpy()
+    assert np.abs(grid.dequantize(integers) - answers).max() < 0.1 * np.ptp(answers)
 
 
 @pytest.mark.parametrize("num_pictures", [1, 2])
@@ -247,7 +248,7 @@ def test_black_pictures_leave_the_weights_near_the_float_ones() -> None:
     for node in model.graph.nodes:
         if node.name in NAMES:
             tensor = model.constants[node.inputs[1]]
-            weight = start.graph.constants[node.inputs[1]]
+            weight = start.graph.constants[node.inputs[1]].astype(np.float32)
             rounding = np.abs(tensor.dequantize() - weight).max()
             assert rounding <= 0.5 * np.abs(weight).max(), node.name
 
