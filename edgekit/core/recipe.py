@@ -246,8 +246,8 @@ class QuantizeSection(_Section, frozen=True):
         wide_layers: Layers that keep 8 bits when fewer are asked for; None for depthwise ones, the first and the last.
         equalize: Balance channels between layers first; with a scale per channel it seldom pays (docs/results.md).
         rate_weight: Below 8 bits, what a bit of a packed weight may cost, as a share of the mean error of rounding a
-            weight to the nearest level; 0 for the least error whatever the size; None for 1.4, and 1.8 where all
-            layers are asked to have 5 bits or more.
+            weight to the nearest level; 0 for the least error whatever the size; None for 1.8 where all
+            layers are asked to have 5 bits or more, below that 1.4, and 0.5 for networks that were pruned.
         scale_bits: Below 8 bits, significant bits of the weights' scales: each is paid for in the packed file.
         budget_kb: Most kB (1,000 bytes) of the .ekz with mixed bits; None for as small as `verify.max_drop` allows.
         pareto: With mixed bits, sizes that are made and measured for the plot of size against accuracy; 0 for none.
