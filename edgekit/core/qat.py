@@ -30,8 +30,8 @@ class QatSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         swinging_layers: Which are damped and frozen: "depthwise" ones of at most 5 bits, or "all" of at most 4, too.
         damping: Weight of the loss that draws their weights to their levels (Nagel et al. 2022); 0 for none.
         freeze_threshold: Swings per step above which a weight is frozen, at the end; 0 for never.
-        keep_zeros: Weights that begin at zero stay zero, so that the packed file stays small; None for where there is
-            a budget in bytes.
+        keep_zeros: Weights that begin at zero stay zero, so that the packed file stays small; None for networks that
+            were pruned, and where there is a budget in bytes.
         ema_decay: Exponential moving average of the weights; 0 for none.
         grad_clip: Largest gradient norm; 0 for none.
         seed: Of order and augmentation.

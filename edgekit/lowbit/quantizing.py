@@ -138,7 +138,7 @@ def _few_bits(job: QuantizeJob, watch: Watch) -> Quantized:
     notes = mixed.notes if mixed else ()
     if job.recipe.qat.epochs:
         with watch.clock.stage("train"):
-            trained, more = _train(job, hub.graph, model, watch)
+            trained, more = _train(job, hub.graph, model, watch, keeps_zeros=rounder.layerwise.keeps_zeros)
         if mixed is not None and _is_above(rounder, trained, mixed.budget_bytes):
             more = (*more, "training made the file larger than the budget: the network is as it was before")
         else:
@@ -168,12 +168,12 @@ def _tell(plan: BitPlan, watch: Watch) -> None:
 
 
 def _train(
-    job: QuantizeJob, graph: Graph, model: QuantizedGraph, watch: Watch
+    job: QuantizeJob, graph: Graph, model: QuantizedGraph, watch: Watch, *, keeps_zeros: bool
 ) -> tuple[QuantizedGraph, tuple[str, ...]]:
     """Quantization-aware training from a rounded network."""
     config = job.recipe.qat
     if config.keep_zeros is None:
-        config = msgspec.structs.replace(config, keep_zeros=job.recipe.quantize.budget_kb is not None)
+        config = msgspec.structs.replace(config, keep_zeros=keeps_zeros or job.recipe.quantize.budget_kb is not None)
     request = QatRequest(
         start=model,
         teacher=graph,

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgekit.core.entropy import order0_bits
 from edgekit.core.progress import Progress
 from edgekit.core.quant import QuantizedGraph, QuantParams, QuantTensor
 from edgekit.quantize.decisions import DecisionStore
@@ -28,6 +29,7 @@ from edgekit.quantize.ptq import DecidedLayer, QuantizationStart, finish_quantiz
 from edgekit.quantize.rounding import round_best
 from edgekit.quantize.rounding_config import RoundingConfig, RoundingMethod
 from edgekit.quantize.walk import Pictures, Walk
+from edgekit.quantize.weights import choose_weight_grid, round_to_nearest
 
 
 class LayerwiseConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +83,7 @@ def round_network(
         for wave in plan_waves([name for name in layers if name not in decided], config.max_waves):
             moments = measure_moments(plain_walk, quantized_walk, wave)
             for name in wave:
-                decided[name], outcomes[name] = round_layer(start, layers[name], moments.pop(name), config)
+                decided[name], outcomes[name] = round_layer(start, layers[name], moments.pop(name, None), config)
                 put_layer(quantized, name, decided[name])
                 if store is not None:
                     store.save(name, decided[name], outcomes[name])
@@ -137,19 +139,21 @@ def layer_problem(name: str, weight: npt.NDArray[np.floating], moments: LayerMom
 
 
 def round_layer(
-    start: QuantizationStart, layer: Layer, moments: LayerMoments, config: LayerwiseConfig
+    start: QuantizationStart, layer: Layer, moments: LayerMoments | None, config: LayerwiseConfig
 ) -> tuple[DecidedLayer, LayerOutcome]:
     """Decide one layer.
 
     Args:
         start: Grids; that of the layer says how many bits it has.
         layer: Which.
-        moments: Of its inputs.
+        moments: Of its inputs; None rounds to the nearest levels of the grid of least squared error.
         config: How.
 
     Raises:
         QuantizationError: A weight is not finite; names the layer.
     """
+    if moments is None:
+        return _round_alone(start, layer)
     name = layer.node.name
     weight = np.asarray(start.graph.constants[layer.weight], np.float64)
     own_grid = start.weight_grids[name]
@@ -172,7 +176,7 @@ def round_layer(
     decision = DecidedLayer(
         weight=QuantTensor(values=values, params=grid), bias=bias - _mean_output(real, moments.mean)
     )
-    power = float(np.einsum("goi,gij,goj->", problem.weights, problem.hessian, problem.weights))
+    power = float(((problem.weights @ problem.hessian) * problem.weights).sum())
     outcome = LayerOutcome(
         name=name,
         num_bits=own_grid.num_bits,
@@ -183,6 +187,27 @@ def round_layer(
         error=rounded.error,
     )
     return decision, outcome
+
+
+def _round_alone(start: QuantizationStart, layer: Layer) -> tuple[DecidedLayer, LayerOutcome]:
+    """Decide a layer by its weights alone: every input counts the same, and the bias stays as it is."""
+    name = layer.node.name
+    weight = np.asarray(start.graph.constants[layer.weight], np.float64)
+    num_bits = start.weight_grids[name].num_bits
+    grid = guarded_grid(start, layer, choose_weight_grid(weight, num_bits, "mse", name=layer.weight))
+    values = round_to_nearest(weight, grid)
+    error = float(((grid.dequantize(values) - weight) ** 2).sum())
+    sqnr_db = _decibels(float((weight**2).sum()), error)
+    outcome = LayerOutcome(
+        name=name,
+        num_bits=num_bits,
+        method="nearest",
+        sqnr_db=sqnr_db,
+        nearest_sqnr_db=sqnr_db,
+        entropy_bytes=order0_bits(values) / 8,
+        error=error,
+    )
+    return DecidedLayer(weight=QuantTensor(values=values, params=grid), bias=_bias_of(start, layer)), outcome
 
 
 def _plain(start: QuantizationStart, layer: Layer, problem: LayerProblem) -> RoundedWeights:

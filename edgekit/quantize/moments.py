@@ -35,6 +35,10 @@ FEWEST_POSITIONS = 32
 these bounds. A depthwise layer has nine inputs, and thousands of columns from 256 pictures tell its moments well."""
 
 
+MAX_INPUTS = 6144
+"""Layers of more inputs (the first dense layer of AlexNet and VGG) would have matrices of gigabytes: they get none."""
+
+
 class LayerMoments(msgspec.Struct, frozen=True, kw_only=True):
     """Moments of one layer's columns, means over pictures and drawn positions.
 
@@ -71,12 +75,18 @@ def measure_moments(
         seed: Which positions are drawn.
         num_positions: How many, per picture; None for what the layer's size asks for (`MAX_POSITIONS`).
 
+    Returns:
+        By layer name; layers of more than `MAX_INPUTS` inputs are left out.
+
     Raises:
         QuantizationError: No pictures, or an input that is not finite; names the layer.
     """
     generator = torch.Generator().manual_seed(seed)
     nodes = plain.network.graph.nodes
-    indices = [index for index, node in enumerate(nodes) if node.name in layers]
+    sizes = {name: plain.network.weight(name)[0].numel() for name in layers}
+    indices = [index for index, node in enumerate(nodes) if sizes.get(node.name, MAX_INPUTS + 1) <= MAX_INPUTS]
+    if not indices:
+        return {}
     sums = {nodes[index].name: _Sums(plain.network, nodes[index], num_positions) for index in indices}
     others = repeat(None) if quantized is None else quantized.before(indices[0])
     for known, other in zip(plain.before(indices[0]), others, strict=quantized is not None):

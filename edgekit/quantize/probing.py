@@ -86,10 +86,10 @@ def measure_table(
                 for bits in config.bits:
                     key = (name, bits)
                     decided[key], outcomes[key] = round_layer(
-                        starts[bits], layers[name], moments[name], config.rounding
+                        starts[bits], layers[name], moments.get(name), config.rounding
                     )
                     progress.advance()
-                del moments[name]
+                moments.pop(name, None)
     prices = _probe(network, {name: decided[name, PROBE_BITS] for name in layers}, probe_pictures, progress)
     progress.end()
     options = tuple(

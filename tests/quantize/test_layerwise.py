@@ -15,6 +15,7 @@ from edgekit.core.errors import QuantizationError
 from edgekit.core.graph import Graph
 from edgekit.core.progress import Silent
 from edgekit.core.quant import QuantizedGraph, QuantTensor
+from edgekit.quantize import moments
 from edgekit.quantize.layer_problem import RoundingMethod
 from edgekit.quantize.layerwise import LayerwiseConfig, plan_waves, quantized_network, round_network
 from edgekit.quantize.moments import FEWEST_POSITIONS
@@ -298,3 +299,18 @@ def test_zeros_of_a_pruned_network_stay_zeros(methods: tuple[RoundingMethod, ...
             assert levels.any()
     if rate_weight == 0.0:
         assert all(outcome.sqnr_db >= outcome.nearest_sqnr_db - 1e-9 for outcome in outcomes)
+
+
+def test_layer_of_too_many_inputs_is_rounded_by_its_weights_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moments, "MAX_INPUTS", 20)
+    x = smooth_pictures(16)
+    start = start_of(mobile_graph(), x, 4)
+    model, outcomes = round_network(start, batches_of(x), EXACT, Silent())
+    large = [layer for layer in start.plan.layers if start.graph.constants[layer.weight][0].size > 20]
+    assert 0 < len(large) < len(outcomes)
+    for layer in large:
+        weight = np.asarray(start.graph.constants[layer.weight], np.float32)
+        grid = model.constants[layer.weight].params
+        assert np.array_equal(model.constants[layer.weight].values, grid.quantize(weight, narrow=True))
+    methods = {outcome.name: outcome.method for outcome in outcomes}
+    assert {methods[layer.node.name] for layer in large} == {"nearest"}
