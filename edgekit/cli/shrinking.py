@@ -31,7 +31,9 @@ Epochs: TypeAlias = Annotated[
     int | None,
     typer.Option(metavar="N", help="Fine-tuning after each step of pruning and sharing.  [default: 3]"),
 ]
-Resume: TypeAlias = Annotated[bool, typer.Option("--resume", help="Go on with training or rounding that was interrupted.")]
+Resume: TypeAlias = Annotated[
+    bool, typer.Option("--resume", help="Go on with training or rounding that was interrupted.")
+]
 
 
 def pruning_keys(text: str | None) -> list[tuple[str, str]]:
