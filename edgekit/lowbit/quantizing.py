@@ -18,6 +18,7 @@ from edgekit.core.quant import QuantizedGraph
 from edgekit.core.recipe import Recipe
 from edgekit.core.report import BitsReport, BitsRow, ParetoPoint
 from edgekit.core.stages import Watch
+from edgekit.export.tflite_nibbles import int4_layers
 from edgekit.lowbit.balancing import balance
 from edgekit.lowbit.calibrating import drawn, labelled, run_calibration
 from edgekit.lowbit.mixing import Mixed, mix
@@ -26,7 +27,7 @@ from edgekit.lowbit.pictures import find_pictures
 from edgekit.lowbit.qat import QatRequest, train_quantized
 from edgekit.lowbit.reporting import bits_rows
 from edgekit.lowbit.request import Quantized, QuantizeJob, is_plain
-from edgekit.lowbit.rounder import Rounder, forget_rounding, has_int4
+from edgekit.lowbit.rounder import Rounder, forget_rounding
 from edgekit.lowbit.sweeping import sweep_sizes
 from edgekit.quantize.bit_plan import BitPlan, plan_bits
 from edgekit.quantize.ptq import quantize_static
@@ -204,7 +205,7 @@ def _section(job: QuantizeJob, model: QuantizedGraph, rows: tuple[BitsRow, ...],
         equalized=False,
         num_calibration=len(drawn(job.calibration, config)),
         engine=config.engine,
-        compute=config.compute if has_int4(model) else "int8",
+        compute=config.compute if int4_layers(model) else "int8",
         num_epochs=job.recipe.qat.epochs,
         layers=rows,
         notes=notes,

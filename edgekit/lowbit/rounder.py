@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -13,14 +14,14 @@ import numpy.typing as npt
 import torch
 
 from edgekit.core.graph import WEIGHTED_OPS, Graph
-from edgekit.core.measurement import Accuracy, Agreement
 from edgekit.core.progress import Progress
-from edgekit.core.quant import QuantizedGraph
+from edgekit.core.quant import QuantizedGraph, QuantParams
 from edgekit.core.recipe import QuantizeSection
 from edgekit.encode.packing import pack
 from edgekit.evaluate.metrics import accuracy, agreement
 from edgekit.export.hub import HubModel
 from edgekit.export.tflite import build_tflite
+from edgekit.export.tflite_nibbles import int4_layers
 from edgekit.lowbit.calibrating import drawn, labelled, pictures_of
 from edgekit.lowbit.request import QuantizeJob
 from edgekit.quantize.calibration import Calibration
@@ -29,7 +30,15 @@ from edgekit.quantize.layer_problem import RoundingMethod
 from edgekit.quantize.layerwise import LayerwiseConfig, quantized_network, round_network
 from edgekit.quantize.network import GraphNetwork
 from edgekit.quantize.outcome import LayerOutcome
-from edgekit.quantize.ptq import DecidedLayer, QuantizationStart, finish_quantization, start_quantization
+from edgekit.quantize.plan import plan_quantization
+from edgekit.quantize.ptq import (
+    DecidedLayer,
+    QuantizationStart,
+    choose_activation_grids,
+    finish_quantization,
+    start_quantization,
+    unshare_constants,
+)
 from edgekit.quantize.schemes import parse_scheme
 from edgekit.verify.subject import labels_fit
 
@@ -89,7 +98,15 @@ class Rounder:
 
     def start(self, bits: Mapping[str, int]) -> QuantizationStart:
         """Grids for layers of so many bits."""
-        return start_quantization(self.hub.graph, self.calibration, self.config, bits=bits)
+        return start_quantization(
+            self.hub.graph, self.calibration, self.config, bits=bits, activations=self._activation_grids
+        )
+
+    @cached_property
+    def _activation_grids(self) -> Mapping[str, QuantParams]:
+        """The same whatever the weights' bits, and their search takes seconds: chosen once."""
+        plan = plan_quantization(unshare_constants(self.hub.graph))
+        return choose_activation_grids(plan, self.calibration, self.config)
 
     def round(self, bits: Mapping[str, int]) -> tuple[QuantizedGraph, tuple[LayerOutcome, ...]]:
         """The whole network, layer by layer; goes on where an interrupted run stopped. Raises as `round_network`."""
@@ -104,7 +121,7 @@ class Rounder:
 
     def tflite(self, model: QuantizedGraph) -> bytes:
         """The TFLite file that a run writes."""
-        compute: Literal["int8", "int4"] = self.config.compute if has_int4(model) else "int8"
+        compute: Literal["int8", "int4"] = self.config.compute if int4_layers(model) else "int8"
         return build_tflite(model, self.hub.card, float_io=self.config.float_io, compute=compute)
 
     def quick(self, decided: Mapping[tuple[str, int], DecidedLayer], bits: Mapping[str, int]) -> QuantizedGraph:
@@ -152,18 +169,8 @@ def _rate_weight(config: QuantizeSection, *, is_pruned: bool) -> float:
 def measured_drop(logits: Logits, reference: Logits, labels: npt.NDArray[np.int64] | None) -> float:
     """Top-1 points lost against the float model; without labels, the points of answers that changed."""
     if labels is None or len(labels) != len(reference):
-        return 100.0 * (1.0 - answers_agree(logits, reference).top1)
-    return 100.0 * (accuracy_of(reference, labels).top1 - accuracy_of(logits, labels).top1)
-
-
-def answers_agree(logits: Logits, reference: Logits) -> Agreement:
-    """How far two networks answer alike."""
-    return agreement(logits, reference)
-
-
-def accuracy_of(logits: Logits, labels: npt.NDArray[np.int64]) -> Accuracy:
-    """Share of right answers."""
-    return accuracy(logits, labels)
+        return 100.0 * (1.0 - agreement(logits, reference).top1)
+    return 100.0 * (accuracy(reference, labels).top1 - accuracy(logits, labels).top1)
 
 
 def forget_rounding(work_dir: Path) -> None:
@@ -177,11 +184,6 @@ def share_of_zeros(graph: Graph) -> float:
     """Share of a network's weights that are exactly zero."""
     weights = [graph.constants[node.inputs[1]] for node in graph.nodes if node.op in WEIGHTED_OPS]
     return sum(int((values == 0).sum()) for values in weights) / max(1, sum(values.size for values in weights))
-
-
-def has_int4(model: QuantizedGraph) -> bool:
-    """Whether any layer's weights fit INT4 tensors."""
-    return any(tensor.params.num_bits <= 4 for tensor in model.constants.values())
 
 
 def mean_bits(num_weights: Mapping[str, int], bits: Mapping[str, int], layers: Collection[str]) -> float:

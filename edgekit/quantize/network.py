@@ -242,18 +242,16 @@ def _last_readers(graph: Graph) -> dict[str, tuple[str, ...]]:
     return freed
 
 
-def _padded(x: Tensor, pads: Sequence[int], value: float = 0.0) -> tuple[Tensor, tuple[int, int]]:
-    """Input and what padding is left to the operator: torch's own where both sides are alike and it pads with zeros."""
+def _padded(x: Tensor, pads: Sequence[int]) -> tuple[Tensor, tuple[int, int]]:
+    """Input and what padding with zeros is left to the operator: torch's own where both sides are alike."""
     top, left, bottom, right = pads
-    if (top, left) == (bottom, right) and value == 0.0:
+    if (top, left) == (bottom, right):
         return x, (top, left)
-    return functional.pad(x, (left, right, top, bottom), value=value), (0, 0)
+    return _pad_all(x, pads), (0, 0)
 
 
 def _max_pool(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    x, pads = inputs[0], node.ints("pads")
-    if any(pads):
-        x, _ = _padded(x, pads, float("-inf"))
+    x = _pad_all(inputs[0], node.ints("pads"), float("-inf"))
     return functional.max_pool2d(x, node.ints("kernel_shape"), node.ints("strides"))
 
 

@@ -15,7 +15,6 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from edgekit.core.graph import Graph, Node
 from edgekit.quantize.lsq import SMALLEST_RATIO, LearnedGrid, LearnedWeightGrid, along
 from edgekit.quantize.network import GraphNetwork
 from edgekit.quantize.qat import weight_grids
@@ -47,11 +46,6 @@ class GuardConfig(msgspec.Struct, frozen=True, kw_only=True):
     keeps_zeros: bool = False
 
 
-def is_depthwise(graph: Graph, node: Node) -> bool:
-    """Whether every output of a layer sees one input channel."""
-    return node.op == "Conv" and node.int("group") > 1 and graph.constants[node.inputs[1]].shape[1] == 1
-
-
 def swinging_layers(network: GraphNetwork, *, all_layers: bool = False) -> tuple[str, ...]:
     """Names of the layers of so few bits that their weights are known to swing.
 
@@ -61,7 +55,7 @@ def swinging_layers(network: GraphNetwork, *, all_layers: bool = False) -> tuple
     """
     names: list[str] = []
     for name, grid in weight_grids(network).items():
-        depthwise = is_depthwise(network.graph, network.layers[name])
+        depthwise = network.graph.is_depthwise(network.layers[name])
         if (depthwise and grid.num_bits <= DEPTHWISE_BITS) or (all_layers and grid.num_bits <= OTHER_BITS):
             names.append(name)
     return tuple(names)

@@ -132,6 +132,7 @@ def start_quantization(
     *,
     bits: Mapping[str, int] | None = None,
     one_scale: Collection[str] = (),
+    activations: Mapping[str, QuantParams] | None = None,
 ) -> QuantizationStart:
     """Choose the grids of activations, operands and weights.
 
@@ -141,6 +142,7 @@ def start_quantization(
         config: Scheme, how ranges are chosen, reduced range.
         bits: Layer name -> grid bits of its weights; None, or a layer that is absent, takes those of the scheme.
         one_scale: Layers with one scale for all channels.
+        activations: From `choose_activation_grids`, where they are known already; None chooses them.
 
     Raises:
         As `quantize_static`.
@@ -158,7 +160,8 @@ def start_quantization(
         weight_grids[layer.node.name] = weights.with_one_scale(grid) if layer.node.name in one_scale else grid
     constant_grids = {name: tensor.params for name, tensor in operands.items()}
     constant_grids |= {layer.weight: weight_grids[layer.node.name] for layer in plan.layers}
-    activations = choose_activation_grids(plan, calibration, config)
+    if activations is None:
+        activations = choose_activation_grids(plan, calibration, config)
     return QuantizationStart(
         graph=graph,
         scheme=config.scheme,
