@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from agent_statuses import healthy_status, stage_latency
 
+from agent_statuses import healthy_status, stage_latency
 from edgekit.agent.status_line import status_line
 from edgekit.core.device_status import DriftStatus, MqttStatus, SystemStatus, ThrottleStatus
 
