@@ -42,6 +42,9 @@ def open_onnx(path: Path, settings: LoadSettings) -> Interpreter:
     options.intra_op_num_threads = settings.num_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERRORS_ONLY
+    if not settings.spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     if settings.exact and saturates_int8_sums():
         options.add_session_config_entry("session.x64quantprecision", "1")
     try:

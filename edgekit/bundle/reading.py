@@ -1,0 +1,247 @@
+"""Bundles on disk: opened, measured, hashed and checked before anything is believed of them."""
+
+# numpy's stubs lose the type of .reshape under Python 3.10; everything else stays strict.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import zlib
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import IO
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.bundle.archive import EXTENSION, Place, encode_archive, read_places
+from edgekit.bundle.check import NAMES, check_content, check_labels, check_names, check_size, parse_manifest
+from edgekit.bundle.manifest import GOLDEN, LABELS, LOGITS, MANIFEST, MODEL, Manifest
+from edgekit.core.errors import DataError, IntegrityError, UsageError
+from edgekit.core.storage import staged_folder, write_bytes
+
+_CHUNK_BYTES = 1 << 20
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # opening a pipe must not wait for a writer
+
+
+class Bundle(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle that was checked, apart from what only a runtime can tell.
+
+    Args:
+        path: The `.ekb` file, or the folder.
+        digest: SHA-256 of the manifest, which names the content of both forms.
+        size_bytes: Of all files together.
+        manifest: What it says.
+        labels: Class names in output order.
+        golden: uint8 [n, height, width, channels], fitted to the model's input size.
+        logits: float32 [n, classes], their expected answers.
+    """
+
+    path: Path
+    digest: str
+    size_bytes: int
+    manifest: Manifest
+    labels: tuple[str, ...]
+    golden: npt.NDArray[np.uint8]
+    logits: npt.NDArray[np.float32]
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a path is meant to be a bundle: an `.ekb` file, or a folder with a manifest."""
+    return path.suffix.lower() == EXTENSION if not path.is_dir() else (path / MANIFEST).is_file()
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Read and check a bundle: names, sizes, hashes, manifest, labels, golden answers. The model is hashed, not kept.
+
+    Args:
+        path: `.ekb` file, or folder with the same files.
+
+    Raises:
+        UsageError: Nothing there.
+        IntegrityError: Anything is not as it should be; the message names path and reason.
+        DataError: It cannot be read.
+    """
+    with _opened(path) as files:
+        content = files.read(MANIFEST)
+        manifest = parse_manifest(content)
+        for entry in manifest.files:
+            files.check(manifest, entry.name)
+        labels = check_labels(files.read(LABELS), manifest.model.num_classes)
+        golden, logits = _arrays(manifest, files.read(GOLDEN), files.read(LOGITS))
+    return Bundle(
+        path=path,
+        digest=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content) + sum(entry.size_bytes for entry in manifest.files),
+        manifest=manifest,
+        labels=labels,
+        golden=golden,
+        logits=logits,
+    )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a bundle's manifest alone; no other content is looked at. Raises as `open_bundle`."""
+    with _opened(path) as files:
+        return parse_manifest(files.read(MANIFEST))
+
+
+@contextlib.contextmanager
+def model_stream(bundle: Bundle) -> Generator[tuple[IO[bytes], int], None, None]:
+    """Open `model.ekz`: a stream at its first byte (offsets in it are the whole file's), and its size.
+
+    Raises:
+        UsageError, IntegrityError, DataError: As `open_bundle`, when the bundle has changed meanwhile.
+    """
+    with _opened(bundle.path) as files, files.open(MODEL) as (stream, size_bytes):
+        check_content(bundle.manifest, MODEL, size_bytes, bundle.manifest.file(MODEL).sha256)
+        yield stream, size_bytes
+
+
+def write_bundle(path: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a bundle: an `.ekb` file by its extension, otherwise a folder.
+
+    Args:
+        path: Target.
+        contents: Every file by its name, the manifest among them.
+
+    Raises:
+        IntegrityError: A file is missing, too many, or too large.
+        OutputError: It cannot be written.
+    """
+    if path.suffix.lower() == EXTENSION:
+        write_bytes(path, encode_archive(contents))
+        return
+    check_names(list(contents))
+    with staged_folder(path, last=MANIFEST) as staging:
+        for name, content in contents.items():
+            check_size(name, len(content))
+            write_bytes(staging / name, content)
+
+
+class _Files:
+    """The files of an open bundle, whatever its form.
+
+    Args:
+        open_file: Opens one: a stream at its first byte, and its size.
+        crc32: Checksum of each that the archive states; empty for a folder.
+    """
+
+    def __init__(
+        self,
+        open_file: Callable[[str], contextlib.AbstractContextManager[tuple[IO[bytes], int]]],
+        crc32: Mapping[str, int],
+    ) -> None:
+        self.open = open_file
+        self._crc32 = crc32
+
+    def read(self, name: str) -> bytes:
+        """A file's content."""
+        with self.open(name) as (stream, size_bytes):
+            check_size(name, size_bytes)
+            content = stream.read(size_bytes)
+        if len(content) < size_bytes:
+            raise IntegrityError(f"{name} ends at byte {len(content):,}, expected {size_bytes:,}", hint="get it again")
+        return content
+
+    def check(self, manifest: Manifest, name: str) -> None:
+        """Hash a file in parts, and check it against the manifest."""
+        digest, crc32, num_read = hashlib.sha256(), 0, 0
+        with self.open(name) as (stream, size_bytes):
+            check_size(name, size_bytes)
+            while part := stream.read(min(_CHUNK_BYTES, size_bytes - num_read)):
+                digest.update(part)
+                crc32 = zlib.crc32(part, crc32)
+                num_read += len(part)
+        check_content(manifest, name, num_read, digest.hexdigest())
+        if self._crc32.get(name, crc32) != crc32:
+            raise IntegrityError(f"{name} has checksum {crc32:08x}, the archive says another", hint="get it again")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Generator[_Files, None, None]:
+    """Open a bundle, and put its path before what is wrong with it."""
+    try:
+        if path.is_dir():
+            with _open_folder(path) as files:
+                yield files
+        else:
+            with _open_archive(path) as files:
+                yield files
+    except FileNotFoundError as error:
+        raise UsageError(f"no bundle at {path}", hint="edgekit bundle RUN --for BOARD makes one") from error
+    except OSError as error:
+        raise DataError(f"cannot read bundle {path}: {error.strerror or error}") from error
+    except IntegrityError as error:
+        raise IntegrityError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+@contextlib.contextmanager
+def _open_archive(path: Path) -> Generator[_Files, None, None]:
+    with _regular(path.name, os.open(path, _FLAGS)) as (stream, size_bytes):
+        places = read_places(stream, size_bytes)
+
+        @contextlib.contextmanager
+        def open_file(name: str) -> Generator[tuple[IO[bytes], int], None, None]:
+            place: Place = places[name]
+            stream.seek(place.offset)
+            yield stream, place.size_bytes
+
+        yield _Files(open_file, {name: place.crc32 for name, place in places.items()})
+
+
+@contextlib.contextmanager
+def _open_folder(path: Path) -> Generator[_Files, None, None]:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found: list[str] = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                found.append(entry.name)
+                if len(found) > len(NAMES):  # no need to list a folder of a million
+                    break
+        check_names(found)
+
+        @contextlib.contextmanager
+        def open_file(name: str) -> Generator[tuple[IO[bytes], int], None, None]:
+            with _regular(name, os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=folder)) as opened:
+                yield opened
+
+        yield _Files(open_file, {})
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _regular(name: str, descriptor: int) -> Generator[tuple[IO[bytes], int], None, None]:
+    """A stream on an open descriptor, and its size.
+
+    Raises:
+        IntegrityError: A device, a pipe, or anything else that is no regular file.
+    """
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise IntegrityError(f"{name} is no regular file ({stat.filemode(status.st_mode)})")
+        yield stream, status.st_size
+
+
+def _arrays(manifest: Manifest, golden: bytes, logits: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """The golden pictures and their answers; the manifest was checked, so the sizes fit.
+
+    Raises:
+        IntegrityError: Answers that are not finite, or whose best class is not the one in the manifest.
+    """
+    model, top1 = manifest.model, manifest.golden.top1
+    pictures = np.frombuffer(golden, np.uint8).reshape(len(top1), *model.input_size, model.num_channels)
+    answers = np.frombuffer(logits, "<f4").astype(np.float32).reshape(len(top1), model.num_classes)
+    if not bool(np.isfinite(answers).all()):
+        raise IntegrityError(f"{LOGITS} holds answers that are not finite")
+    best = [int(index) for index in answers.argmax(axis=1)]
+    if best != list(top1):
+        raise IntegrityError(f"{LOGITS} says classes {best} are best, the manifest {list(top1)}")
+    return pictures, answers
