@@ -127,7 +127,9 @@ def paint(turn: int, width: int = 640, height: int = 480) -> npt.NDArray[np.uint
     phase = turn / 20
     waves = [np.sin(6 * across + phase) * np.cos(5 * down - 1.7 * phase + shift) for shift in (0.0, 1.1, 2.3)]
     picture = np.stack([128 + 100 * wave for wave in waves], axis=-1).astype(np.uint8)
-    cv2.putText(picture, f"{turn}", (width // 20, height // 2), cv2.FONT_HERSHEY_SIMPLEX, height / 160, (255, 255, 255), 3)
+    cv2.putText(
+        picture, f"{turn}", (width // 20, height // 2), cv2.FONT_HERSHEY_SIMPLEX, height / 160, (255, 255, 255), 3
+    )
     return picture
 
 
