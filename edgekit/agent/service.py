@@ -89,7 +89,7 @@ class Agent:
         self._error: Exception | None = None
         self._finished = threading.Event()
         waiting = CameraStatus(kind=self._request.kind, source=show_source(self._request), state="opening")
-        self.outside = Outside(config, waiting, self._heartbeats, self._pids, sinks)
+        self.outside = Outside(config, waiting, self._heartbeats, self.pids, sinks)
 
     def run(self, stop: threading.Event) -> None:
         """Live until told to stop, or until the camera's file is over or enough frames are answered.
@@ -112,6 +112,10 @@ class Agent:
     def is_stuck(self) -> bool:
         """Whether the inference thread did not end with the rest: the process must leave without it."""
         return not self._finished.is_set()
+
+    def pids(self) -> tuple[int, ...]:
+        """The processes that are the agent: this one, and the camera's."""
+        return (os.getpid(), *(self._camera.pids() if self._camera is not None else ()))
 
     def _work(self, stop: threading.Event) -> None:
         """What the inference thread does: load, then answer."""
@@ -154,9 +158,6 @@ class Agent:
         self.outside.stop()
         if closing is not None:
             closing.join(_GRACE_S)
-
-    def _pids(self) -> tuple[int, ...]:
-        return (os.getpid(), *(self._camera.pids() if self._camera is not None else ()))
 
     def _on_wedge(self, names: tuple[str, ...]) -> None:
         """A part stands still: say so, leave time for one snapshot that shows it, and end."""
