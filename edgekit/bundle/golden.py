@@ -46,9 +46,9 @@ def margins(answers: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     [0.5]
     """
     if answers.shape[1] < 2:
-        return np.full(answers.shape[0], np.inf)
+        return np.array([np.inf] * answers.shape[0], np.float64)
     best: npt.NDArray[np.float64] = np.sort(answers.astype(np.float64), axis=1)
-    return best[:, -1] - best[:, -2]
+    return np.array(best[:, -1] - best[:, -2], np.float64)
 
 
 def _named(bundle: Bundle, answer: npt.NDArray[np.float32]) -> str:

@@ -16,6 +16,7 @@ import typer
 from edgekit.cli import (
     agent,
     bench,
+    bundle,
     classify,
     compress,
     data,
@@ -57,6 +58,7 @@ for name, command in (
     ("pack", pack.pack),
     ("unpack", pack.unpack),
     ("inspect", pack.inspect),
+    ("bundle", bundle.bundle),
     ("report", report.report),
     ("doctor", doctor.doctor),
 ):
