@@ -18,6 +18,10 @@ AgentState: TypeAlias = Literal["starting", "serving", "waiting", "wedged", "sto
 
 MqttState: TypeAlias = Literal["off", "connecting", "connected", "offline"]
 
+OutboxState: TypeAlias = Literal["stored", "renewed", "disk_full", "read_only", "unwritable"]
+"""`stored`: records are on disk; `renewed`: they are, in a new file, as the old one was damaged; otherwise they are in
+memory only, and why."""
+
 StageName: TypeAlias = Literal["capture_age", "preprocess", "inference", "post", "end_to_end"]
 
 STAGES: tuple[StageName, ...] = ("capture_age", "preprocess", "inference", "post", "end_to_end")
@@ -230,6 +234,8 @@ class MqttStatus(msgspec.Struct, frozen=True, kw_only=True):
         pending_bytes: Their size on disk.
         num_delivered: Records that the broker has acknowledged since the agent started.
         num_dropped: Records that were dropped because the outbox was full.
+        outbox: Where records wait.
+        num_ignored: Messages to this device that were no command.
     """
 
     state: MqttState = "off"
@@ -238,6 +244,8 @@ class MqttStatus(msgspec.Struct, frozen=True, kw_only=True):
     pending_bytes: int = 0
     num_delivered: int = 0
     num_dropped: int = 0
+    outbox: OutboxState = "stored"
+    num_ignored: int = 0
 
 
 class AnswerStatus(msgspec.Struct, frozen=True, kw_only=True):
