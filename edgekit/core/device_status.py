@@ -93,7 +93,10 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StageLatency(msgspec.Struct, frozen=True, kw_only=True):
-    """Latency of one stage, from a histogram: every figure is the upper edge of its bucket.
+    """Latency of one stage, from a histogram.
+
+    A percentile is the upper edge of its bucket, at most 0.8 % above the sample it stands for, or the exact maximum
+    where that is lower.
 
     Args:
         stage: Which.
@@ -156,6 +159,7 @@ class SystemStatus(msgspec.Struct, frozen=True, kw_only=True):
         temperature_c: Hottest thermal zone; None where there is none.
         throttle: None where the board does not tell.
         power_rails: Empty where there are none.
+        pss_mib: Memory of both, shared pages counted once, some seconds old; None where the kernel does not tell.
     """
 
     board: str
@@ -164,6 +168,7 @@ class SystemStatus(msgspec.Struct, frozen=True, kw_only=True):
     temperature_c: float | None
     throttle: ThrottleStatus | None
     power_rails: tuple[PowerRail, ...] = ()
+    pss_mib: float | None = None
 
 
 class LatencyWindow(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,6 +206,7 @@ class DriftStatus(msgspec.Struct, frozen=True, kw_only=True):
         flags: Names of what has drifted ("classes", "confidence", "brightness", "blur"); empty when nothing has.
         num_samples: Pictures kept for a human to label.
         samples_bytes: Their size on disk.
+        detail: Why no pictures can be kept (disk full, read-only), for people; "" when they can.
     """
 
     n: int
@@ -211,6 +217,7 @@ class DriftStatus(msgspec.Struct, frozen=True, kw_only=True):
     flags: tuple[str, ...] = ()
     num_samples: int = 0
     samples_bytes: int = 0
+    detail: str = ""
 
 
 class MqttStatus(msgspec.Struct, frozen=True, kw_only=True):
