@@ -37,7 +37,7 @@ def upper_edge_ns(bucket: int) -> int:
     """First duration above a bucket: everything in it is shorter.
 
     >>> upper_edge_ns(bucket_of(1_000_000)) / 1e6
-    1.003520
+    1.00352
     """
     if bucket < 2 * _HALF:
         return bucket + 1
