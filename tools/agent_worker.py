@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from agent_usage import Usage, read_usage
 from edgekit.agent.capture.painted_time import read_time
-from edgekit.agent.config import AgentConfig, CameraSection, RecordSection
+from edgekit.agent.config import AgentConfig, CameraSection
 from edgekit.agent.loop import LoopSettings
 from edgekit.agent.recognition import Recognizer
 from edgekit.agent.service import Agent, Loaded
@@ -208,7 +208,6 @@ def run_agent(given: argparse.Namespace) -> dict[str, Any]:
         ),
         loop=LoopSettings(max_fps=given.max_fps),
         web=WebConfig(port=0) if given.http else None,
-        record=RecordSection(),
     )
     agents: list[Agent] = []
     meter = Meter(open_model(given.model), given.answers, given.delay_ms, stop, agents)

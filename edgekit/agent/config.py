@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Mapping
@@ -14,8 +15,13 @@ from edgekit.agent.camera import CameraRequest, check_camera, parse_camera
 from edgekit.agent.loop import LoopSettings
 from edgekit.agent.model import ModelSettings
 from edgekit.agent.mqtt.config import MqttConfig
+from edgekit.agent.telemetry.drift import DriftConfig
+from edgekit.agent.telemetry.recorder import RecorderConfig
+from edgekit.agent.telemetry.sample_store import SampleConfig
 from edgekit.agent.web.config import WebConfig
 from edgekit.core.errors import UsageError
+
+_UNFIT_FOR_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class CameraSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,22 +71,6 @@ class CameraSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return request
 
 
-class RecordSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is written down.
-
-    Args:
-        enabled: Whether a record is kept, for `edgekit report --device`.
-        max_bytes: Of the record on disk.
-        samples: Pictures kept for a human to label; 0 for none.
-        samples_bytes: Of these pictures on disk.
-    """
-
-    enabled: bool = True
-    max_bytes: int = 16 * 1024 * 1024
-    samples: int = 100
-    samples_bytes: int = 32 * 1024 * 1024
-
-
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An agent.
 
@@ -93,7 +83,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         loop: How fast, and from single frames to answers.
         web: The live page; None for none.
         mqtt: The broker; None for none.
-        record: What is written down.
+        drift: When what the camera sees no longer looks like what the model was made for; None not to watch.
+        samples: Pictures kept for a human to label; None for none.
+        record: What is written down, for `edgekit report --device`; None for nothing.
     """
 
     bundle: str = ""
@@ -104,12 +96,14 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     loop: LoopSettings = LoopSettings()
     web: WebConfig | None = WebConfig()
     mqtt: MqttConfig | None = None
-    record: RecordSection = RecordSection()
+    drift: DriftConfig | None = DriftConfig()
+    samples: SampleConfig | None = SampleConfig()
+    record: RecorderConfig | None = RecorderConfig()
 
     @property
     def device_name(self) -> str:
-        """Name of this board."""
-        return self.device_id or socket.gethostname() or "edgekit"
+        """Name of this board: as told, or its host name with what topics and labels may not hold replaced."""
+        return self.device_id or _UNFIT_FOR_NAME.sub("-", socket.gethostname())[:64] or "edgekit"
 
 
 def load_config(path: Path) -> AgentConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -15,15 +16,22 @@ from edgekit.agent.loop import AnswerSink, FrameSource
 from edgekit.agent.reporter import Reporter, StatusSink
 from edgekit.agent.snapshots import SnapshotMaker
 from edgekit.agent.state_log import StateLog
+from edgekit.agent.telemetry.drift import DriftWatch
 from edgekit.agent.telemetry.latency import LatencyRecorder
+from edgekit.agent.telemetry.recorder import Recorder
+from edgekit.agent.telemetry.sample_store import SampleStore
+from edgekit.agent.telemetry.samples import SAMPLES_DIR
 from edgekit.agent.telemetry.system import SystemReader
 from edgekit.core.device_status import CameraStatus, DeviceStatus, ModelStatus
+from edgekit.core.errors import MissingDependencyError
 from edgekit.core.frame import Answer, Frame
 from edgekit.runtime.board import detect_board
 
 if TYPE_CHECKING:
     from edgekit.agent.mqtt.publisher import MqttPublisher
     from edgekit.agent.web.server import WebServer
+
+_logger = logging.getLogger(__name__)
 
 _LIMIT_S = 10.0
 """How long each of them may be silent."""
@@ -59,9 +67,18 @@ class Outside:
         )
         self._web = self._make_web()
         self._mqtt = self._make_mqtt()
+        self._store = None if config.samples is None else SampleStore(self.state_dir / SAMPLES_DIR, config.samples)
+        self._recorder = None if config.record is None else Recorder(self.state_dir, config.record)
+        self._snapshots.mqtt, self._snapshots.recorder = self._mqtt, self._recorder
         self._reporter = Reporter(
             self._snapshots.collect,
-            [_StatusToLive(self.live), *([self._mqtt] if self._mqtt else []), *sinks, StateLog()],
+            [
+                _StatusToLive(self.live),
+                *([self._mqtt] if self._mqtt is not None else []),
+                *([_ToRecorder(self._recorder)] if self._recorder is not None else []),
+                *sinks,
+                StateLog(),
+            ],
             beat=heartbeats.register("reporter", _LIMIT_S),
         )
 
@@ -75,22 +92,32 @@ class Outside:
 
         Raises:
             UsageError, OutputError: The page's port is in use, or may not be used.
-            MissingDependencyError: The page or the broker is asked for and its library is not there.
         """
         if self._web is not None:
-            self._web.start()
+            self._start_web(self._web)
         if self._mqtt is not None:
             self._mqtt.start()
         self._reporter.start()
 
     def serve(
-        self, source: FrameSource, model: ModelStatus, baseline: tuple[float, ...] | None
+        self, source: FrameSource, model: ModelStatus, labels: tuple[str, ...], baseline: tuple[float, ...] | None
     ) -> tuple[AnswerSink, ...]:
-        """Learn what serves; gives those who want every answer."""
+        """Learn what serves; gives those who want every answer.
+
+        Args:
+            source: The camera.
+            model: The model.
+            labels: Its class names in output order.
+            baseline: Share of each class on test pictures; None when it is not known.
+        """
         self._snapshots.source = source
         self._snapshots.model = model
-        del baseline
-        return (_ToSnapshots(self._snapshots), _AnswersToLive(self.live))
+        sinks: list[AnswerSink] = [_ToSnapshots(self._snapshots), _AnswersToLive(self.live)]
+        if self._config.drift is not None:
+            drift = DriftWatch(baseline, self._config.drift, labels=labels, store=self._store)
+            self._snapshots.drift = drift
+            sinks.append(drift)
+        return tuple(sinks)
 
     def stop(self) -> None:
         """Tell a last time, and end. Idempotent."""
@@ -104,6 +131,19 @@ class Outside:
             ending.start()
         for ending in endings:
             ending.join(_STOP_S)
+        if self._store is not None:
+            self._store.stop()
+        if self._recorder is not None:
+            self._recorder.close()
+
+    def _start_web(self, web: WebServer) -> None:
+        """Start the page; a board without its packages still classifies."""
+        try:
+            web.start()
+        except MissingDependencyError as error:
+            _logger.warning("no live page: %s (%s)", error.message, error.hint)
+            self._heartbeats.unregister("web")
+            self._web = None
 
     def _make_web(self) -> WebServer | None:
         if self._config.web is None:
@@ -132,6 +172,16 @@ class _StatusToLive:
 
     def offer(self, status: DeviceStatus) -> None:
         self._live.put_status(status)
+
+
+class _ToRecorder:
+    """Snapshots for the record on disk."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def offer(self, status: DeviceStatus) -> None:
+        self._recorder.offer(status)
 
 
 class _AnswersToLive:

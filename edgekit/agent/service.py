@@ -136,7 +136,7 @@ class Agent:
         camera = CaptureSupervisor(request, beat=self._heartbeats.register("camera", CAMERA_LIMIT_S))
         self._camera = camera
         camera.start()
-        sinks = self.outside.serve(camera, loaded.status, loaded.baseline)
+        sinks = self.outside.serve(camera, loaded.status, loaded.recognizer.labels, loaded.baseline)
         limit_s = max(INFERENCE_LIMIT_S, _SLOW_MODEL_FACTOR * loaded.status.first_inference_ms / 1e3)
         beat = self._heartbeats.register("inference", limit_s)
         self._notifier.ready(f"{loaded.status.name} serves {show_source(self._request)}")

@@ -9,6 +9,7 @@ from typing import Protocol
 from edgekit.agent.loop import FrameSource
 from edgekit.agent.reporter import RateMeter
 from edgekit.agent.telemetry.latency import LatencyRecorder
+from edgekit.agent.telemetry.recorder import Recorder
 from edgekit.agent.telemetry.system import SystemReader
 from edgekit.core.device_status import (
     AgentState,
@@ -93,6 +94,7 @@ class SnapshotMaker:
         self.model: ModelStatus | None = None
         self.drift: Drifting | None = None
         self.mqtt: Publishing | None = None
+        self.recorder: Recorder | None = None
         self.is_stopping = False
         self._device_id = device_id
         self._camera = camera
@@ -126,7 +128,7 @@ class SnapshotMaker:
             state=judge_state(
                 is_loaded=self.model is not None, camera=camera, overdue=overdue, is_stopping=self.is_stopping
             ),
-            detail=f"{', '.join(overdue)} no longer moves" if overdue else "",
+            detail=self._detail(overdue),
             camera=camera,
             model=self.model,
             answer=describe_answer(self._answer),
@@ -138,3 +140,7 @@ class SnapshotMaker:
             drift=None if self.drift is None else self.drift.status(),
             mqtt=MqttStatus() if self.mqtt is None else self.mqtt.status(),
         )
+
+    def _detail(self, overdue: tuple[str, ...]) -> str:
+        stuck = f"no longer moving: {', '.join(overdue)}" if overdue else ""
+        return "; ".join(filter(None, (stuck, self.recorder.detail if self.recorder is not None else "")))
