@@ -43,6 +43,11 @@ def find_read_timeout_s(request: CameraRequest, declared_fps: float | None) -> f
     return max(MIN_READ_TIMEOUT_S, 3 / fps) if fps else MIN_READ_TIMEOUT_S
 
 
+def find_own_timeout_s(request: CameraRequest, declared_fps: float | None) -> float:
+    """When a camera should give up by itself, seconds: a little before it would be killed."""
+    return 0.9 * find_read_timeout_s(request, declared_fps)
+
+
 def choose_backoff_s(outage_s: float, random: float) -> float:
     """How long to wait before the next opening, seconds.
 
