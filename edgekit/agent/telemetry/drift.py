@@ -2,7 +2,7 @@
 
 Four running statistics, each forgetting with a half-life of its own: the classes that are answered, against those that
 the bundle was made with; how sure the answers are; how bright and how sharp the pictures are. Classes and confidence
-count every answer; the pictures are measured twice a second, small, which costs about a thousandth of a core.
+count every answer; the pictures are measured twice a second, small, which costs less than a thousandth of a core.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class DriftConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         low_confidence: Running mean below which the answers are too unsure.
         dark: Mean brightness (0..255) below which the picture is too dark.
         bright: Mean brightness above which it is too bright.
-        blurred: Variance of the Laplacian below which it is blurred, or shows nothing.
+        blurred: Variance of the Laplacian below which it is blurred, or shows nothing. The least sharp of 200 ImageNet
+            pictures has 200; blurred by a Gaussian of 8 pixels at 640x480, half of them are below 12.
         margin: Share of its bound by which a value must be better again before its flag is taken down.
         class_half_life_s: After this time an answer counts half among the classes.
         confidence_half_life_s: The same for confidence.
@@ -49,7 +50,7 @@ class DriftConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     low_confidence: float = 0.5
     dark: float = 30.0
     bright: float = 225.0
-    blurred: float = 20.0
+    blurred: float = 30.0
     margin: float = 0.1
     class_half_life_s: float = 3600.0
     confidence_half_life_s: float = 600.0
@@ -255,21 +256,22 @@ def index_noise(num_classes: int, n: float) -> float:
 def measure_picture(picture: npt.NDArray[np.uint8], color_order: ColorOrder) -> tuple[float, float]:
     """Brightness (mean gray, 0..255) and sharpness (variance of the Laplacian, Pech-Pacheco et al. 2000) of a picture.
 
-    Both are taken on a gray version whose short side is 120 pixels. Of a large picture only every k-th pixel of every
-    k-th row is touched, which leaves twice that for the filter: 0.3 ms instead of 6 for 1920x1080.
+    Both are taken on a gray version whose short side is 120 pixels. Of a large picture only as many pixels are touched
+    as leave a filter two by two of them: a tenth of a millisecond, whatever its size.
 
     Args:
         picture: uint8 [height, width, 3 or 1].
         color_order: Of its channels.
     """
-    side = min(picture.shape[:2])
-    step = max(1, side // (2 * _SMALL_SIDE))
-    coarse = np.ascontiguousarray(picture[::step, ::step])
-    height, width = coarse.shape[:2]
-    scale = min(1.0, _SMALL_SIDE / max(1, min(height, width)))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(coarse, size, interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(picture, _fitted(picture.shape, 2 * _SMALL_SIDE), interpolation=cv2.INTER_NEAREST)
+    small = cv2.resize(coarse, _fitted(coarse.shape, _SMALL_SIDE), interpolation=cv2.INTER_AREA)
     if color_order != "gray":
         small = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY if color_order == "rgb" else cv2.COLOR_BGR2GRAY)
     edges = cast("npt.NDArray[np.int16]", cv2.Laplacian(small, cv2.CV_16S))
     return float(small.mean()), float(edges.var())
+
+
+def _fitted(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+    """Width and height with a short side of at most `side` pixels."""
+    scale = min(1.0, side / max(1, min(shape[:2])))
+    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))

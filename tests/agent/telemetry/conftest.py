@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
-from edgekit.core.device_status import SystemStatus, ThrottleStatus
-from edgekit.core.frame import Answer
+from edgekit.core.device_status import (
+    STAGES,
+    CameraStatus,
+    DeviceStatus,
+    LatencyWindow,
+    MqttStatus,
+    StageLatency,
+    SystemStatus,
+    ThrottleStatus,
+)
+from edgekit.core.frame import Answer, Frame
 
 MakeAnswer = Callable[..., Answer]
 MakeSystem = Callable[..., SystemStatus]
@@ -73,6 +83,63 @@ def make_system() -> MakeSystem:
         throttle = None if throttled is None else ThrottleStatus(throttled=throttled, has_occurred=occurred)
         return SystemStatus(
             board="host_cpu", cpu_percent=1.0, rss_mib=50.0, temperature_c=temperature_c, throttle=throttle
+        )
+
+    return make
+
+
+MakeFrame = Callable[..., Frame]
+MakeStatus = Callable[..., DeviceStatus]
+
+
+@pytest.fixture
+def make_frame() -> MakeFrame:
+    """A picture of noise around a shade, or one of that shade alone."""
+
+    def make(
+        shade: int = 128, *, noise: int = 60, size: tuple[int, int] = (48, 64), jpeg: bytes | None = None
+    ) -> Frame:
+        draw = np.random.default_rng(7)
+        picture = np.clip(shade + draw.integers(-noise, noise + 1, (*size, 3)), 0, 255).astype(np.uint8)
+        return Frame(picture=picture, color_order="bgr", sequence=1, captured_ns=0, time_source="arrival", jpeg=jpeg)
+
+    return make
+
+
+@pytest.fixture
+def make_status(make_system: MakeSystem) -> MakeStatus:
+    """A snapshot with a window of its own for every number."""
+
+    def make(number: int = 0, *, detail: str = "") -> DeviceStatus:
+        stages = tuple(
+            StageLatency(stage=stage, n=300, mean_ms=5.0, max_ms=9.0, p50_ms=5.0, p90_ms=7.0, p99_ms=None)
+            for stage in STAGES
+        )
+        window = LatencyWindow(
+            started_unix_s=1.7e9 + 10 * number,
+            seconds=10.0,
+            fps_in=30.0,
+            fps_out=30.0,
+            stages=stages,
+            was_slowed=False,
+            temperature_c=51.0,
+        )
+        return DeviceStatus(
+            device_id="kitchen",
+            time_unix_s=1.7e9 + 10 * number + 10,
+            uptime_s=10.0 * number + 10,
+            state="serving",
+            detail=detail,
+            camera=CameraStatus(kind="synthetic", source="", state="streaming"),
+            model=None,
+            answer=None,
+            fps_out=30.0,
+            num_answers=300 * number + 300,
+            recent=window,
+            total=stages,
+            system=make_system(51.0, throttled=False),
+            drift=None,
+            mqtt=MqttStatus(),
         )
 
     return make
