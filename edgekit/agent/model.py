@@ -205,12 +205,12 @@ def _classifier(bundle: Bundle, interpreter: Interpreter) -> Classifier:
 def _answer_golden(bundle: Bundle, classifier: Classifier, beat: Callable[[], None]) -> float:
     """Warm up with the golden pictures, and check every answer; the time of the first inference, ms."""
     first_ms = 0.0
-    for index, picture in enumerate(bundle.golden):
+    for index, picture in enumerate(bundle.golden.pictures):
         started = time.perf_counter()
         answer = _logits(classifier, picture)
         if index == 0:
             first_ms = (time.perf_counter() - started) * 1e3
-        check_answers(bundle, answer, first=index)
+        check_answers(bundle.golden, answer, first=index, name=str(bundle.path))
         beat()
     return first_ms
 

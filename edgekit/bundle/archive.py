@@ -35,6 +35,7 @@ _CENTRAL_FIELDS = (
     "name length", "extra fields", "comment", "disk", "internal attributes", "attributes", "offset",
 )  # fmt: skip
 _CENTRAL_BYTES = sum(_CENTRAL.size + len(name) for name in NAMES)
+_MAX_TAIL_BYTES = 4096
 OVERHEAD_BYTES = _CENTRAL_BYTES + _END.size + sum(_LOCAL.size + len(name) for name in NAMES)
 """What an archive has beyond its files' contents."""
 
@@ -91,17 +92,20 @@ def read_places(stream: IO[bytes], size_bytes: int) -> dict[str, Place]:
     """
     if not OVERHEAD_BYTES <= size_bytes <= MAX_ARCHIVE_BYTES:
         raise _refused(f"has {size_bytes:,} bytes, expected {OVERHEAD_BYTES:,} to {MAX_ARCHIVE_BYTES:,}")
-    tail_bytes = _CENTRAL_BYTES + _END.size
-    stream.seek(size_bytes - tail_bytes)
-    tail = stream.read(tail_bytes)
-    if len(tail) < tail_bytes or tail[_CENTRAL_BYTES:][:4] != b"PK\x05\x06":
+    stream.seek(max(0, size_bytes - _MAX_TAIL_BYTES))
+    tail = stream.read(_MAX_TAIL_BYTES)
+    if tail[-_END.size :][:4] != b"PK\x05\x06":
         raise _refused("is no .ekb file, is truncated, or has something behind its end")
-    num_entries = _END.unpack_from(tail, _CENTRAL_BYTES)[4]
+    num_entries, central_bytes = _END.unpack(tail[-_END.size :])[4:6]
     if num_entries != len(NAMES):
         raise _refused(f"holds {num_entries:,} files, expected {len(NAMES)}: {', '.join(NAMES)}")
-    places = _read_directory(tail)
-    if _directory(places) != tail:
-        raise _refused("has an end that does not fit its entries")
+    if central_bytes > len(tail) - _END.size:
+        raise _refused(f"has a directory of {central_bytes:,} bytes, expected {_CENTRAL_BYTES}")
+    places = _read_directory(tail[len(tail) - _END.size - central_bytes : -_END.size])
+    expected = _directory(places)
+    content_end = max(place.offset + place.size_bytes for place in places.values())
+    if not tail.endswith(expected) or size_bytes != content_end + len(expected):
+        raise _refused(f"has {size_bytes:,} bytes, its entries make {content_end + len(expected):,}")
     for name, place in places.items():
         header = _local_header(name, place)
         stream.seek(place.offset - len(header))
@@ -110,23 +114,25 @@ def read_places(stream: IO[bytes], size_bytes: int) -> dict[str, Place]:
     return places
 
 
-def _read_directory(tail: bytes) -> dict[str, Place]:
+def _read_directory(central: bytes) -> dict[str, Place]:
     """Sizes and checksums of the central directory, every other field of it compared."""
     places: dict[str, Place] = {}
     position = content_end = 0
     for name in NAMES:
-        fields = _CENTRAL.unpack_from(tail, position)
-        found = tail[position + _CENTRAL.size :][: len(name)]
-        crc32, size_bytes = fields[7], fields[9]
+        if position + _CENTRAL.size > len(central):
+            raise _refused(f"has a directory of {len(central):,} bytes, expected {_CENTRAL_BYTES}")
+        fields = _CENTRAL.unpack_from(central, position)
+        crc32, size_bytes, name_bytes = fields[7], fields[9], fields[10]
         place = Place(offset=content_end + _LOCAL.size + len(name), size_bytes=size_bytes, crc32=crc32)
-        if found != name.encode() or fields[10] != len(name):
-            raise _refused(f"holds {found!a}, expected {name} there")
+        found = central[position + _CENTRAL.size :][:name_bytes]
+        if found != name.encode():
+            raise _refused(f"holds {found[:80]!a}, expected {name} there")
+        check_size(name, size_bytes)
         for what, value, expected in zip(_CENTRAL_FIELDS, fields, _central_fields(name, place), strict=True):
             if value != expected:
                 raise _refused(f"has {what} {value!a} where {name} stands, expected {expected!a}")
-        check_size(name, size_bytes)
         places[name] = place
-        position += _CENTRAL.size + len(name)
+        position += _CENTRAL.size + name_bytes
         content_end = place.offset + size_bytes
     return places
 

@@ -1,11 +1,9 @@
 """Bundles on disk: opened, measured, hashed and checked before anything is believed of them."""
 
-# numpy's stubs lose the type of .reshape under Python 3.10; everything else stays strict.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -15,11 +13,10 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from edgekit.bundle.archive import EXTENSION, Place, encode_archive, read_places
 from edgekit.bundle.check import NAMES, check_content, check_labels, check_names, check_size, parse_manifest
+from edgekit.bundle.golden import GoldenSet, read_golden
 from edgekit.bundle.manifest import GOLDEN, LABELS, LOGITS, MANIFEST, MODEL, Manifest
 from edgekit.core.errors import DataError, IntegrityError, UsageError
 from edgekit.core.storage import staged_folder, write_bytes
@@ -37,8 +34,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         size_bytes: Of all files together.
         manifest: What it says.
         labels: Class names in output order.
-        golden: uint8 [n, height, width, channels], fitted to the model's input size.
-        logits: float32 [n, classes], their expected answers.
+        golden: Pictures, and what the model has to answer.
     """
 
     path: Path
@@ -46,8 +42,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     manifest: Manifest
     labels: tuple[str, ...]
-    golden: npt.NDArray[np.uint8]
-    logits: npt.NDArray[np.float32]
+    golden: GoldenSet
 
 
 def is_bundle(path: Path) -> bool:
@@ -72,7 +67,7 @@ def open_bundle(path: Path) -> Bundle:
         for entry in manifest.files:
             files.check(manifest, entry.name)
         labels = check_labels(files.read(LABELS), manifest.model.num_classes)
-        golden, logits = _arrays(manifest, files.read(GOLDEN), files.read(LOGITS))
+        golden = read_golden(manifest, labels, files.read(GOLDEN), files.read(LOGITS))
     return Bundle(
         path=path,
         digest=hashlib.sha256(content).hexdigest(),
@@ -80,7 +75,6 @@ def open_bundle(path: Path) -> Bundle:
         manifest=manifest,
         labels=labels,
         golden=golden,
-        logits=logits,
     )
 
 
@@ -146,6 +140,7 @@ class _Files:
             content = stream.read(size_bytes)
         if len(content) < size_bytes:
             raise IntegrityError(f"{name} ends at byte {len(content):,}, expected {size_bytes:,}", hint="get it again")
+        self._check_crc32(name, zlib.crc32(content))
         return content
 
     def check(self, manifest: Manifest, name: str) -> None:
@@ -158,8 +153,13 @@ class _Files:
                 crc32 = zlib.crc32(part, crc32)
                 num_read += len(part)
         check_content(manifest, name, num_read, digest.hexdigest())
-        if self._crc32.get(name, crc32) != crc32:
-            raise IntegrityError(f"{name} has checksum {crc32:08x}, the archive says another", hint="get it again")
+        self._check_crc32(name, crc32)
+
+    def _check_crc32(self, name: str, crc32: int) -> None:
+        """Zip's checksum says less than the hashes, but it is the only one that stands beside the manifest."""
+        stated = self._crc32.get(name, crc32)
+        if stated != crc32:
+            raise IntegrityError(f"{name} has CRC-32 {crc32:08x}, the archive says {stated:08x}", hint="get it again")
 
 
 @contextlib.contextmanager
@@ -208,12 +208,26 @@ def _open_folder(path: Path) -> Generator[_Files, None, None]:
 
         @contextlib.contextmanager
         def open_file(name: str) -> Generator[tuple[IO[bytes], int], None, None]:
-            with _regular(name, os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=folder)) as opened:
+            with _regular(name, _open_unlinked(name, folder)) as opened:
                 yield opened
 
         yield _Files(open_file, {})
     finally:
         os.close(folder)
+
+
+def _open_unlinked(name: str, folder: int) -> int:
+    """Open a file of a folder, but no symbolic link.
+
+    Raises:
+        IntegrityError: It is one.
+    """
+    try:
+        return os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise IntegrityError(f"{name} is a link, expected a regular file") from error
+        raise
 
 
 @contextlib.contextmanager
@@ -223,25 +237,9 @@ def _regular(name: str, descriptor: int) -> Generator[tuple[IO[bytes], int], Non
     Raises:
         IntegrityError: A device, a pipe, or anything else that is no regular file.
     """
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise IntegrityError(f"{name} is no regular file ({stat.filemode(status.st_mode)})")
     with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise IntegrityError(f"{name} is no regular file ({stat.filemode(status.st_mode)})")
         yield stream, status.st_size
-
-
-def _arrays(manifest: Manifest, golden: bytes, logits: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """The golden pictures and their answers; the manifest was checked, so the sizes fit.
-
-    Raises:
-        IntegrityError: Answers that are not finite, or whose best class is not the one in the manifest.
-    """
-    model, top1 = manifest.model, manifest.golden.top1
-    pictures = np.frombuffer(golden, np.uint8).reshape(len(top1), *model.input_size, model.num_channels)
-    answers = np.frombuffer(logits, "<f4").astype(np.float32).reshape(len(top1), model.num_classes)
-    if not bool(np.isfinite(answers).all()):
-        raise IntegrityError(f"{LOGITS} holds answers that are not finite")
-    best = [int(index) for index in answers.argmax(axis=1)]
-    if best != list(top1):
-        raise IntegrityError(f"{LOGITS} says classes {best} are best, the manifest {list(top1)}")
-    return pictures, answers
