@@ -80,23 +80,27 @@ class Meter(Recognizer):
 
     Args:
         classifier: The model.
-        num_answers: Measured answers; then the agent is told to stop.
-        delay_ms: Sleeps so long in every inference, as a model that is slower than the camera.
+        given: `answers` are measured, then the agent is told to stop; `marks` are taken on the way; every inference
+            sleeps for `delay_ms`, as a model that is slower than the camera.
         stop: What ends the agent.
         agent: The agent, once it is made.
     """
 
     def __init__(
-        self, classifier: Classifier, num_answers: int, delay_ms: float, stop: threading.Event, agent: list[Agent]
+        self, classifier: Classifier, given: argparse.Namespace, stop: threading.Event, agent: list[Agent]
     ) -> None:
         super().__init__(classifier)
+        num_answers, num_marks, delay_ms = given.answers, given.marks, given.delay_ms
         self.begin: Usage | None = None
         self.end: Usage | None = None
         self.painted_ages_ms: list[float] = []
         self.inference_ms: list[float] = []
         self.num_seen = -NUM_WARMUP
+        self.marks: list[Usage] = []
+        self._mark_every = max(1, num_answers // max(1, num_marks))
         self._num_answers = num_answers
         self._delay_s = delay_ms / 1e3
+        self._is_timed = num_marks == 1  # a soak must not grow by what measures it
         self._stop = stop
         self._agent = agent
         self._painted_ns: int | None = None
@@ -113,7 +117,7 @@ class Meter(Recognizer):
         if self._delay_s:
             time.sleep(self._delay_s)
         answer = super().infer(batch)
-        if self.num_seen >= 0:
+        if self.num_seen >= 0 and self._is_timed:
             self.inference_ms.append((time.perf_counter() - started) * 1e3)
         return answer
 
@@ -125,7 +129,9 @@ class Meter(Recognizer):
         self.num_seen += 1
         if self.num_seen == 0:
             self.begin = read_usage(self._agent[0].pids())
-        elif self.num_seen == self._num_answers:
+        elif self.num_seen > 0 and self.num_seen % self._mark_every == 0:
+            self.marks.append(read_usage(self._agent[0].pids()))
+        if self.num_seen == self._num_answers:
             self.end = read_usage(self._agent[0].pids())
             self._stop.set()
         return probabilities
@@ -155,6 +161,7 @@ def main() -> None:
     parser.add_argument("--full-decode", action="store_true")
     parser.add_argument("--http", action="store_true")
     parser.add_argument("--max-fps", type=float)
+    parser.add_argument("--marks", type=int, default=1)
     parser.add_argument("--delay-ms", type=float, default=0.0)
     parser.add_argument("--state", type=Path, required=True)
     given = parser.parse_args()
@@ -210,7 +217,7 @@ def run_agent(given: argparse.Namespace) -> dict[str, Any]:
         web=WebConfig(port=0) if given.http else None,
     )
     agents: list[Agent] = []
-    meter = Meter(open_model(given.model), given.answers, given.delay_ms, stop, agents)
+    meter = Meter(open_model(given.model), given, stop, agents)
     last = Last()
     agents.append(Agent(config, lambda _: describe_model(meter), [last]))
     agents[0].run(stop)
@@ -218,8 +225,9 @@ def run_agent(given: argparse.Namespace) -> dict[str, Any]:
         raise SystemExit(f"the camera gave only {meter.num_seen + NUM_WARMUP} frames")
     figures = describe(given.answers, meter.begin, meter.end)
     figures["status"] = last.status
-    figures["inference_p50_ms"] = float(np.median(meter.inference_ms))
-    figures["inference_p99_ms"] = float(np.percentile(meter.inference_ms, 99))
+    figures["marks"] = describe_marks(meter.begin, meter.marks, given.answers // given.marks)
+    if meter.inference_ms:
+        figures["inference_p50_ms"] = float(np.median(meter.inference_ms))
     if meter.painted_ages_ms:
         figures["painted_age_p50_ms"] = float(np.median(meter.painted_ages_ms))
         figures["painted_age_p99_ms"] = float(np.percentile(meter.painted_ages_ms, 99))
@@ -246,6 +254,15 @@ def describe_model(recognizer: Recognizer) -> Loaded:
         num_classes=len(recognizer.labels),
     )
     return Loaded(recognizer=recognizer, status=status)
+
+
+def describe_marks(begin: Usage, marks: list[Usage], num_answers: int) -> list[dict[str, float]]:
+    """Memory at each mark, and CPU time per answer since the one before."""
+    before = [begin, *marks]
+    return [
+        {"pss_mib": mark.pss_mib, "cpu_ms_per_answer": (mark.cpu_s - last.cpu_s) / num_answers * 1e3}
+        for last, mark in zip(before, marks, strict=False)
+    ]
 
 
 def describe(num_answers: int, begin: Usage, end: Usage) -> dict[str, Any]:
