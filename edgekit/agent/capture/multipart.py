@@ -1,8 +1,8 @@
 """The parts of a multipart/x-mixed-replace stream (MJPEG over HTTP), from bytes in pieces of any size.
 
 Cameras are sloppy: a boundary with its dashes declared, or without; a length that is missing or wrong; bare line
-feeds. So a part begins at a boundary, or at the first header; it is as long as its Content-Length says if the next
-boundary follows there, and else ends where the next boundary is.
+feeds. So a part begins at a boundary, or at the first header; it is as long as its Content-Length says if a boundary
+follows there or a JPEG ends there, and else ends where the next boundary is.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ class PartParser:
             if len(buffer) < end:
                 return None
             tail = bytes(buffer[end : end + 2 + len(self._boundary)]).lstrip(b"\r\n")
-            if not tail or self._boundary.startswith(tail) or tail.startswith(self._boundary):
+            follows = not tail or self._boundary.startswith(tail) or tail.startswith(self._boundary)
+            if follows or buffer.endswith(b"\xff\xd9", begin, end):
                 return end  # at once: waiting for the next boundary would make each picture a whole frame old
         at = buffer.find(self._boundary, max(begin, self._searched))
         if at < 0:

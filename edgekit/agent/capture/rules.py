@@ -27,6 +27,7 @@ MIN_BACKOFF_S, MAX_BACKOFF_S = 0.5, 8.0
 
 _OLDEST_NS = 2 * SECOND_NS
 _FUTURE_NS = 5_000_000
+_UNKNOWN_PERIOD_NS = 3600 * SECOND_NS
 
 
 def find_read_timeout_s(request: CameraRequest, declared_fps: float | None) -> float:
@@ -100,6 +101,8 @@ def is_worth_decoding(now_ns: int, period_ns: int, decode_ns: int, want_ns: int)
     >>> is_worth_decoding(0, 33, 5, 10), is_worth_decoding(0, 33, 5, 100)
     (True, False)
     """
+    if not period_ns:  # the first frame: the next may be a minute away
+        period_ns = _UNKNOWN_PERIOD_NS
     slack_ns = period_ns // 8  # a frame that comes a little late must not make the agent wait for it
     return now_ns + period_ns + slack_ns + decode_ns > want_ns
 
