@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
@@ -154,7 +155,7 @@ def make_answer(sequence: int, label: str = "T-shirt/top", **changes: object) ->
 
 
 class Feeder:
-    """Puts frames and answers as the loop does, and a snapshot now and then, from a thread.
+    """Puts frames and answers as the loop does (unless paused), and snapshots (unless mute), from a thread.
 
     Args:
         live: Where to.
@@ -172,6 +173,7 @@ class Feeder:
         self.status = build_status()
         self.num_put = 0
         self.is_paused = False
+        self.is_mute = False
         self._fps = fps
         self._pictures = [paint(turn, *size) for turn in range(40)]
         codes = [cv2.imencode(".jpg", picture[:, :, ::-1])[1].tobytes() for picture in self._pictures]
@@ -190,8 +192,9 @@ class Feeder:
 
     def _feed(self) -> None:
         due_s = time.monotonic()
-        shown = self.status
-        while not self._stopped.is_set():
+        for tick in itertools.count():
+            if self._stopped.is_set():
+                return
             if not self.is_paused:
                 self.num_put += 1
                 turn = self.num_put % len(self._pictures)
@@ -206,8 +209,7 @@ class Feeder:
                     jpeg=jpeg,
                 )
                 self.live.put(frame, answer)
-            if self.status is not shown or self.num_put % max(1, round(self._fps)) == 0:
-                shown = self.status
-                self.live.put_status(msgspec.structs.replace(shown, num_answers=self.num_put))
+            if not self.is_mute and tick % max(1, round(self._fps / 2)) == 0:
+                self.live.put_status(msgspec.structs.replace(self.status))
             due_s = max(due_s + 1 / self._fps, time.monotonic())
             self._stopped.wait(max(0.0, due_s - time.monotonic()))

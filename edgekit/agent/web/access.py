@@ -6,12 +6,14 @@ can point its own name at 127.0.0.1 (DNS rebinding) or embed our pictures. On a 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
 
@@ -98,11 +100,19 @@ def session_value(token: str) -> str:
 def sign_in_headers(request: Request, rules: AccessRules) -> list[tuple[str, str]]:
     """Headers that set the cookie and send the browser to the same address without the token."""
     rest = urlencode([(key, value) for key, value in parse_qsl(request.query) if key != "token"])
-    # A path that begins with two slashes would be read as another host.
-    location = "/" + request.path.lstrip("/\\") + (f"?{rest}" if rest else "")
+    location = own_location(request.path) + (f"?{rest}" if rest else "")
     value = session_value(rules.token or "")
     cookie = f"{rules.cookie}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age=2592000"
     return [("location", location), ("set-cookie", cookie)]
+
+
+def own_location(path: str) -> str:
+    """A path as it may stand in a header or a form; never one that a browser reads as another host.
+
+    >>> own_location("//evil.example/a b")
+    '/evil.example/a%20b'
+    """
+    return "/" + quote(path.lstrip("/\\"), safe="/")
 
 
 def _is_known(headers: Mapping[str, str], rules: AccessRules) -> bool:
@@ -111,7 +121,17 @@ def _is_known(headers: Mapping[str, str], rules: AccessRules) -> bool:
     scheme, _, credentials = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return _is_equal(credentials.strip(), rules.token)
+    if scheme.lower() == "basic":
+        return _is_equal(_password(credentials), rules.token)
     return any(_is_equal(value, session_value(rules.token)) for value in _cookies(headers, rules.cookie))
+
+
+def _password(credentials: str) -> str | None:
+    """The password of basic authentication, for players that know nothing else; the user's name is free."""
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return None
 
 
 def _cookies(headers: Mapping[str, str], name: str) -> list[str]:

@@ -52,7 +52,9 @@ def make_app(
         Route("/metrics", pages.metrics, methods=["GET"]),
         Route("/status", pages.status, methods=["GET"]),
     ]
-    return Gate(Starlette(routes=routes), rules)
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False  # it would redirect to whatever the Host header says
+    return Gate(app, rules)
 
 
 class Pages:
@@ -99,6 +101,8 @@ class Pages:
         status = self._live.status()
         if status is not None and status.camera.state in {"opening", "lost", "ended"}:
             return _refuse(f"no picture: camera {status.camera.state}")
+        if status is not None and status.state == "wedged":
+            return _refuse("no picture: wedged")
         picture = await self._broadcast.snapshot(SNAPSHOT_TIMEOUT_S)
         if picture is None:
             return _refuse(f"no picture within {SNAPSHOT_TIMEOUT_S:.0f} s")

@@ -53,6 +53,17 @@ class Connection(H11Protocol):
         elif self._patience is None:
             self._arm()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP; whatever is being answered already is given up."""
+        cycle = self.cycle
+        if cycle is None or not cycle.response_started or cycle.response_complete:
+            super().send_400_response(msg)
+        else:
+            self.abort()  # too late to say so
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._disarm()

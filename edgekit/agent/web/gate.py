@@ -10,7 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edgekit.agent.web.access import AccessRules, Request, Verdict, judge, sign_in_headers
+from edgekit.agent.web.access import AccessRules, Request, Verdict, judge, own_location, sign_in_headers
 
 SECURITY_HEADERS = {
     # Nothing but our own files: no script of somebody else's runs here, whatever a label says.
@@ -28,7 +28,7 @@ SECURITY_HEADERS = {
 _REFUSALS: dict[Verdict, tuple[int, str]] = {
     "wrong_host": (421, "this name is not one of this machine's; ask for 127.0.0.1, or list it in allowed_hosts"),
     "foreign_site": (403, "another site's page may not embed this"),
-    "no_token": (401, "token needed: Authorization: Bearer TOKEN, or once ?token=TOKEN in a browser"),
+    "no_token": (401, "token needed: header Authorization: Bearer TOKEN, or once ?token=TOKEN in a browser"),
 }
 
 
@@ -79,8 +79,7 @@ class Gate:
 
 
 def sign_in_page(path: str, *, was_tried: bool) -> str:
-    """The page that asks for the token; it leads back to `path`."""
+    """Write the page that asks for the token; it leads back to `path`."""
     template = (resources.files("edgekit.agent.web") / "page" / "sign_in.html").read_text(encoding="utf-8")
     complaint = "That was not the token." if was_tried else ""
-    path = "/" + path.lstrip("/\\")
-    return template.replace("{{path}}", html.escape(path, quote=True)).replace("{{complaint}}", complaint)
+    return template.replace("{{path}}", html.escape(own_location(path))).replace("{{complaint}}", complaint)

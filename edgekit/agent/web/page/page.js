@@ -31,7 +31,8 @@ const fixed = (value, digits) => isNumber(value) ? value.toLocaleString("en", { 
 const count = value => fixed(value, 0);
 const ms = value => fixed(value, !isNumber(value) || value >= 100 ? 0 : value >= 10 ? 1 : 2);
 const percent = share => isNumber(share) ? `${fixed(100 * share, share > 0 && share < 0.1 ? 1 : 0)} %` : "-";
-const size = bytes => !isNumber(bytes) ? "-" : bytes < 1e6 ? `${fixed(bytes / 1e3, bytes < 1e4 ? 1 : 0)} KB` : `${fixed(bytes / 1e6, 2)} MB`;
+const size = bytes => !isNumber(bytes) ? "-" : bytes < 1e6 ? `${fixed(bytes / 1e3, bytes > 0 && bytes < 1e4 ? 1 : 0)} KB` : `${fixed(bytes / 1e6, 2)} MB`;
+const sentence = text => text ? `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}. ` : "";
 function span(seconds) {
   if (!isNumber(seconds)) return "-";
   const whole = Math.floor(seconds);
@@ -167,7 +168,7 @@ function slowedBy() {
 }
 
 function cameraNotice(camera) {
-  const more = camera.detail ? `${camera.detail}. ` : "";
+  const more = sentence(camera.detail);
   const again = isNumber(camera.retry_in_s) ? `Trying again in ${fixed(camera.retry_in_s, 1)} s.` : "";
   switch (camera.state) {
     case "opening": return ["wait", "Camera opening.", `${more}${again}`];
@@ -187,7 +188,7 @@ function notices(now) {
   }
   if (status === null) return found;
   if (now - statusAt > FRESH_MS) found.push(["alarm", "Figures are old.", `The agent has written none for ${span((now - statusAt) / 1000)}.`]);
-  const detail = status.detail ? `${status.detail}.` : "";
+  const detail = sentence(status.detail);
   if (status.state === "wedged") found.push(["alarm", "Wedged.", detail || "A part of the agent does not move."]);
   if (status.state === "starting") found.push(["wait", "Starting.", detail || "The model is being loaded and checked."]);
   if (status.state === "stopping") found.push(["wait", "Stopping.", detail]);
@@ -196,7 +197,7 @@ function notices(now) {
   const slowed = slowedBy();
   if (slowed.length) found.push(["warn", "Board slowed down.", `${slowed.map(word).join(", ")}.`]);
   if (status.drift?.flags.length) found.push(["warn", "Drift.", `Not as in training: ${status.drift.flags.map(word).join(", ")}.`]);
-  if (status.mqtt.state === "offline") found.push(["warn", "MQTT offline.", `${status.mqtt.detail ? `${status.mqtt.detail}. ` : ""}${count(status.mqtt.num_pending)} records wait.`]);
+  if (status.mqtt.state === "offline") found.push(["warn", "MQTT offline.", `${sentence(status.mqtt.detail)}${count(status.mqtt.num_pending)} records wait.`]);
   return found;
 }
 
@@ -229,8 +230,8 @@ function veilOf() {
   if (page.dataset.connection === "lost") return ["alarm", "Connection lost"];
   if (status === null) return ["wait", "Connecting"];
   const words = { opening: ["wait", "Camera opening"], lost: ["alarm", "Camera lost"], frozen: ["alarm", "Picture frozen"], ended: ["wait", "Recording over"] };
-  const veil = words[status.camera.state] ?? null;
-  if (veil) return veil;
+  if (status.state === "wedged") return ["alarm", "Wedged"];
+  if (words[status.camera.state]) return words[status.camera.state];
   return hasPicture ? null : ["wait", status.state === "starting" ? "Starting" : "Waiting for a picture"];
 }
 
@@ -249,6 +250,7 @@ function renderPicture() {
 }
 
 function renderAnswer(now) {
+  at("answer").classList.toggle("none", answer === null);
   if (answer === null) return;
   const ageMs = now - answerAt;
   const isStale = ageMs > STALE_MS || isCameraGone() || page.dataset.connection === "lost";
@@ -310,6 +312,25 @@ function renderList(id, pairs) {
     if (level) value.dataset.level = level;
     row.append(make("dt", name), value);
     return row;
+  }));
+}
+
+function renderGlance() {
+  const whole = status.total.find(stage => stage.stage === "end_to_end");
+  const { model, system } = status;
+  const smallest = model === null ? null : model.packed_bytes ?? model.file_bytes;
+  const pairs = [
+    ["Capture to answer", isNumber(whole?.p50_ms) ? `${ms(whole.p50_ms)} ms` : "-", `p50; p99 ${ms(whole?.p99_ms)}, n = ${count(whole?.n)}`],
+    ["Model size", size(smallest), model === null ? "loading" : model.packed_bytes === null ? "not packed" : `packed; file ${size(model.file_bytes)}`],
+    ["Answers", `${fixed(status.fps_out, 1)} fps`, `camera ${fixed(status.camera.fps_in, 1)} fps`],
+    ["Board", isNumber(system.temperature_c) ? `${fixed(system.temperature_c, 0)} °C` : `${fixed(system.cpu_percent, 0)} %`, `${fixed(system.cpu_percent, 0)} % of a core, ${fixed(system.rss_mib, 0)} MiB`],
+  ];
+  at("glance").replaceChildren(...pairs.map(([name, text, more]) => {
+    const item = make("div");
+    const value = make("dd", text);
+    value.append(make("small", more));
+    item.append(make("dt", name), value);
+    return item;
   }));
 }
 
@@ -400,8 +421,9 @@ function render() {
   setText(at("board"), `${status.system.board}, up ${span(status.uptime_s)}`);
   document.title = `${status.device_id} - edgekit`;
   const recent = status.recent;
-  renderLatency("recent", recent ? `Last ${span(recent.seconds)}${recent.was_slowed ? ", board slowed down" : ""}` : "Last window: none complete yet", recent?.stages ?? status.total.map(stage => ({ stage: stage.stage, n: 0 })), nowOf);
+  renderLatency("recent", recent ? `Last ${fixed(recent.seconds, 0)} s${recent.was_slowed ? ", board slowed down" : ""}` : "Last window: none complete yet", recent?.stages ?? status.total.map(stage => ({ stage: stage.stage, n: 0 })), nowOf);
   renderLatency("total", "Since the start", status.total, stage => stage.n ? stage.max_ms : null);
+  renderGlance();
   renderModel(status.model);
   renderCamera(status.camera);
   renderSystem(status.system);
