@@ -228,6 +228,9 @@ class Connection:
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         client.on_message = self._on_message
+        # With this paho leaves writing to `serve`, which reads first: on a socket that the broker has closed, a write
+        # would throw away acknowledgements that have already come.
+        client.on_socket_register_write = _write_later
         try:
             connect(client, config, is_version_5=self._is_version_5)
         except _BROKEN_PACKETS as error:  # a name that is none is a UnicodeError, which is a ValueError
@@ -292,6 +295,10 @@ class Connection:
         except UnicodeDecodeError:
             topic = ""
         self.messages.append(Message(topic=topic, payload=bytes(message.payload), is_retained=message.retain))
+
+
+def _write_later(_client: Client, _userdata: object, _sock: object) -> None:
+    """`wants_write` is asked before each wait."""
 
 
 def _close_socket(client: Client) -> None:

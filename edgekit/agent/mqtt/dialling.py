@@ -86,6 +86,17 @@ def _read_password(config: MqttConfig) -> str | None:
     return lines[0] if lines else ""
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closes when the handshake fails: paho forgets it then, open."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def _make_tls(config: MqttConfig) -> ssl.SSLContext:
     tls = config.tls
     if tls is None:
@@ -94,6 +105,7 @@ def _make_tls(config: MqttConfig) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=tls.ca_file)
     except OSError as error:  # SSLError is one
         raise OSError(error.errno, f"the CA file {tls.ca_file}: {error.strerror or error}") from error
+    context.sslsocket_class = _TlsSocket
     if tls.cert_file is not None:
         try:
             context.load_cert_chain(tls.cert_file, tls.key_file, password="")

@@ -23,9 +23,13 @@ from edgekit.core.environment import installed_version
 
 _LOG = logging.getLogger(__name__)
 
+FIRST_VERSION_IS_5 = True
+"""Of MQTT; 3.1.1 when the broker refuses it."""
+
 _TURN_S = 1.0
 _ANSWER_S = 15.0
 _SETTLED_S = 30.0
+_SHORT_S = 5.0
 _GOODBYE_S = 0.3
 
 
@@ -78,10 +82,11 @@ class Link:
         self._connection: Connection | None = None
         self._session: Session | None = None
         self._backoff = Backoff(station.config.retry_min_s, station.config.retry_max_s)
-        self._is_version_5 = True
+        self._is_version_5 = FIRST_VERSION_IS_5
         self._dialled_at_s = 0.0
         self._accepted_at_s = 0.0
         self._retry_at_s = 0.0
+        self._num_short = 0
         self._failure = ""
         self._latest: DeviceStatus | None = None
         self._announced_board: str | None = None
@@ -196,7 +201,11 @@ class Link:
         if self._session is not None and now_s > self._accepted_at_s + _SETTLED_S:
             self._backoff.reset()
         failure = connection.ended or ""
-        if failure != self._failure:
+        was_short = self._session is not None and now_s < self._accepted_at_s + _SHORT_S
+        self._num_short = self._num_short + 1 if was_short else 0
+        if self._num_short >= 3:
+            failure += f", {self._num_short} times in a row; is there another edgekit-{self._station.device_id}?"
+        if failure != self._failure and self._num_short < 4:
             _LOG.warning("mqtt: %s", failure)
         self._failure = failure
         self._hang_up(politely=False)
