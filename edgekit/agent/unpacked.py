@@ -13,7 +13,8 @@ from typing import IO
 
 from edgekit.bundle.manifest import ModelEntry
 from edgekit.bundle.reading import Bundle, model_stream
-from edgekit.core.errors import IntegrityError
+from edgekit.core.errors import IntegrityError, OutputError
+from edgekit.encode.files import naming
 from edgekit.encode.unpacking import FileSink, unpack
 
 _logger = logging.getLogger(__name__)
@@ -55,10 +56,23 @@ def unpacked_model(bundle: Bundle, folder: Path, beat: Callable[[], None]) -> Ge
         _remove_oldest(folder, keep=path)
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="edgekit-", dir=_memory_folder()) as place:
-        path = Path(place) / path.name
-        _unpack_beside(bundle, path, beat)
-        yield path  # what a runtime has mapped or read of it outlives its name
+    with _in_memory(bundle, path.name, beat) as place:
+        yield place
+
+
+@contextlib.contextmanager
+def _in_memory(bundle: Bundle, name: str, beat: Callable[[], None]) -> Generator[Path, None, None]:
+    """Unpack into shared memory; what a runtime has mapped or read of a file outlives its name."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="edgekit-", dir=_memory_folder())
+    except OSError as error:
+        raise _no_room(error) from error
+    with folder as place:
+        try:
+            _unpack_beside(bundle, Path(place) / name, beat)
+        except OSError as error:
+            raise _no_room(error) from error
+        yield Path(place) / name
 
 
 def _is_right(path: Path, model: ModelEntry, beat: Callable[[], None]) -> bool:
@@ -93,7 +107,7 @@ def _unpack_beside(bundle: Bundle, path: Path, beat: Callable[[], None]) -> None
 def _unpack(bundle: Bundle, sink: IO[bytes], beat: Callable[[], None]) -> None:
     """Write the model that `model.ekz` holds; the packer's own hash is compared with the manifest's."""
     model = bundle.manifest.model
-    with model_stream(bundle) as (stream, size_bytes):
+    with model_stream(bundle) as (stream, size_bytes), naming(bundle.path):
         header, _ = unpack(stream, size_bytes, FileSink(sink), progress=lambda _: beat(), max_bytes=model.size_bytes)
     if header.size_bytes != model.size_bytes or header.sha256.hex() != model.sha256:
         raise IntegrityError(
@@ -112,6 +126,13 @@ def _remove_oldest(folder: Path, keep: Path) -> None:
         models.sort(key=lambda file: file.stat().st_mtime, reverse=True)
         for old in models[_NUM_KEPT - 1 :]:
             old.unlink(missing_ok=True)
+
+
+def _no_room(error: OSError) -> OutputError:
+    return OutputError(
+        f"no place for the unpacked model, neither on disk nor in memory: {error.strerror or error}",
+        hint="free some space, or name another state folder",
+    )
 
 
 def _memory_folder() -> str | None:

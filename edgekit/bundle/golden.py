@@ -46,9 +46,7 @@ def read_golden(manifest: Manifest, labels: tuple[str, ...], pictures: bytes, lo
         raise IntegrityError(f"{LOGITS} says classes {best} are best, the manifest {list(golden.top1)}")
     closest = float(margins(answers).min())
     if not closest > 2 * golden.tolerance:
-        raise IntegrityError(
-            f"{LOGITS}: best two answers {closest:.4g} apart, tolerance {golden.tolerance:.4g}"
-        )
+        raise IntegrityError(f"{LOGITS}: best two answers {closest:.4g} apart, tolerance {golden.tolerance:.4g}")
     return GoldenSet(
         pictures=np.frombuffer(pictures, np.uint8).reshape(num, *model.input_size, model.num_channels),
         logits=answers,

@@ -61,7 +61,7 @@ def open_bundle(path: Path) -> Bundle:
         IntegrityError: Anything is not as it should be; the message names path and reason.
         DataError: It cannot be read.
     """
-    with _opened(path) as files:
+    with _naming(path), _opened(path) as files:
         content = files.read(MANIFEST)
         manifest = parse_manifest(content)
         for entry in manifest.files:
@@ -80,7 +80,7 @@ def open_bundle(path: Path) -> Bundle:
 
 def read_manifest(path: Path) -> Manifest:
     """Read and check a bundle's manifest alone; no other content is looked at. Raises as `open_bundle`."""
-    with _opened(path) as files:
+    with _naming(path), _opened(path) as files:
         return parse_manifest(files.read(MANIFEST))
 
 
@@ -91,9 +91,12 @@ def model_stream(bundle: Bundle) -> Generator[tuple[IO[bytes], int], None, None]
     Raises:
         UsageError, IntegrityError, DataError: As `open_bundle`, when the bundle has changed meanwhile.
     """
-    with _opened(bundle.path) as files, files.open(MODEL) as (stream, size_bytes):
-        check_content(bundle.manifest, MODEL, size_bytes, bundle.manifest.file(MODEL).sha256)
-        yield stream, size_bytes
+    with contextlib.ExitStack() as stack:
+        with _naming(bundle.path):
+            files = stack.enter_context(_opened(bundle.path))
+            stream, size_bytes = stack.enter_context(files.open(MODEL))
+            check_content(bundle.manifest, MODEL, size_bytes, bundle.manifest.file(MODEL).sha256)
+        yield stream, size_bytes  # what fails from here on is not the bundle's fault alone
 
 
 def write_bundle(path: Path, contents: Mapping[str, bytes]) -> None:
@@ -163,21 +166,20 @@ class _Files:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Generator[_Files, None, None]:
-    """Open a bundle, and put its path before what is wrong with it."""
+def _naming(path: Path) -> Generator[None, None, None]:
+    """Put a bundle's path before what is wrong with it."""
     try:
-        if path.is_dir():
-            with _open_folder(path) as files:
-                yield files
-        else:
-            with _open_archive(path) as files:
-                yield files
+        yield
     except FileNotFoundError as error:
         raise UsageError(f"no bundle at {path}", hint="edgekit bundle RUN --for BOARD makes one") from error
     except OSError as error:
         raise DataError(f"cannot read bundle {path}: {error.strerror or error}") from error
     except IntegrityError as error:
         raise IntegrityError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def _opened(path: Path) -> contextlib.AbstractContextManager[_Files]:
+    return _open_folder(path) if path.is_dir() else _open_archive(path)
 
 
 @contextlib.contextmanager

@@ -110,7 +110,7 @@ def make_bundle(request: BundleRequest, out: Path, progress: Progress | None = N
         The bundle, read again from where it was written.
 
     Raises:
-        UsageError: No run folder, or files are missing in it; a release below 0.
+        UsageError: No run folder, or files are missing in it; a name, release or budget that boards refuse.
         UnknownNameError: No such board.
         IntegrityError: The model has no card, or a file of the run is damaged.
         BarNotMetError: The run's two files agree clearly on no picture.
@@ -195,7 +195,10 @@ def _contents(request: BundleRequest, scratch: Path, progress: Progress) -> dict
         ),
         baseline=None if candidates.dataset is None else _histogram(answers),
     )
-    check_manifest(manifest)
+    try:
+        check_manifest(manifest)
+    except IntegrityError as error:
+        raise UsageError(error.message, hint="boards would refuse this bundle") from error
     return {MANIFEST: encode_manifest(manifest), **contents}
 
 

@@ -181,5 +181,3 @@ def test_plain_labels_are_one_line_each(labels: list[str]) -> None:
 
     assert len("".join(f"{label}\n" for label in plain).split("\n")) == len(labels) + 1
     assert plain_labels(plain, len(plain)) == plain
-
-

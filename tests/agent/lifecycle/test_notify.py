@@ -61,7 +61,7 @@ def test_nobody_is_told_when_there_is_no_socket(address: str | None) -> None:
     assert not Notifier.from_environment(environment).ready()
 
 
-def test_nothing_fails_when_the_manager_is_gone(path: str) -> None:
+def test_nothing_fails_when_systemd_is_gone(path: str) -> None:
     notifier = Notifier(path)
     assert not notifier.ping()
     with listening(path):
@@ -71,7 +71,7 @@ def test_nothing_fails_when_the_manager_is_gone(path: str) -> None:
     assert not Notifier("/a\0b").ping()
 
 
-def test_nothing_waits_when_the_manager_does_not_listen(path: str) -> None:
+def test_nothing_waits_when_systemd_does_not_listen(path: str) -> None:
     with listening(path):
         told = [Notifier(path).ping() for _ in range(5000)]  # far more than a queue holds
 

@@ -112,8 +112,9 @@ from edgekit.agent.lifecycle.heartbeats import Heartbeats
 from edgekit.agent.lifecycle.notify import Notifier
 from edgekit.agent.lifecycle.watchdog import Watchdog
 heartbeats = Heartbeats()
-beat = heartbeats.register("inference", 1.0)
-watchdog = Watchdog(heartbeats, Notifier(sys.argv[1]), lambda names: print("wedged", *names, flush=True), interval_s=0.1)
+beat = heartbeats.register("inference", 3.0)
+tell = lambda names: print("wedged", *names, flush=True)
+watchdog = Watchdog(heartbeats, Notifier(sys.argv[1]), tell, interval_s=0.1)
 watchdog.start()
 print("started", flush=True)
 end = time.monotonic() + float(sys.argv[2])
@@ -124,8 +125,9 @@ watchdog.stop()
 """
 
 
+@pytest.mark.slow
 def test_process_that_was_stopped_is_not_taken_for_wedged(ear: socket.socket, repository: Path) -> None:
-    command = [sys.executable, "-c", _PROGRAM, ear.getsockname(), "4"]
+    command = [sys.executable, "-c", _PROGRAM, ear.getsockname(), "8"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(repository)}
     ) as child:
@@ -133,7 +135,7 @@ def test_process_that_was_stopped_is_not_taken_for_wedged(ear: socket.socket, re
         assert child.stdout.readline() == "started\n"
         assert ear.recv(4096) == b"WATCHDOG=1"
         child.send_signal(signal.SIGSTOP)
-        time.sleep(2)  # twice what the part may be silent
+        time.sleep(5)  # longer than the part may be silent
         child.send_signal(signal.SIGCONT)
         assert child.stdout.read() == ""
         assert child.wait(DEADLINE_S) == 0
