@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from edgekit.cli.console import plain_table, print_json, show
 
 app = typer.Typer(help="The camera classifier: run it, look at the pictures that it kept.", no_args_is_help=True)
 
@@ -73,3 +76,39 @@ def run_command(
     )
     settings = AgentConfig() if config is None else load_config(config)
     run_agent(merge_options(settings, options), as_json=as_json)
+
+
+@app.command("samples")
+def samples_command(
+    state: Annotated[
+        Path | None, typer.Option(help="The agent's state folder.  [default: as agent run takes it]")
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Copy them into one folder per answer, for a human to correct.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """List the pictures that the agent kept (unsure answers, drift), or copy them out to be labelled."""
+    from edgekit.agent.config import find_state_dir
+    from edgekit.agent.telemetry.samples import SAMPLES_DIR, export_samples, list_samples
+
+    folder = find_state_dir(None if state is None else str(state)) / SAMPLES_DIR
+    samples = list_samples(folder)
+    num_exported = None if export is None else export_samples(folder, export)
+    if as_json:
+        print_json({"folder": folder, "samples": samples, "exported": num_exported})
+        return
+    titles = ("when", "why", "answer", "confidence", "file")
+    rows = [
+        (
+            datetime.fromtimestamp(one.note.time_unix_s, tz=timezone.utc).isoformat(sep=" ", timespec="seconds"),
+            one.note.reason,
+            one.note.label,
+            f"{one.note.confidence:.2f}",
+            one.picture_path.name,
+        )
+        for one in samples
+    ]
+    if rows:
+        show(plain_table(titles, rows, left=("when", "why", "answer", "file")))
+    show(f"{len(samples)} samples in {folder}" + ("" if export is None else f", {num_exported} copied to {export}"))
