@@ -108,7 +108,7 @@ class UpdateClient:
             path = folder / offer.file_name
             download = Download(self._http, self._clock, self._config.limits, follow)
             try:
-                wanted = Wanted(url=offer.url, size_bytes=offer.size_bytes, sha256=offer.sha256)
+                wanted = Wanted(url=offer.url, size_bytes=offer.size_bytes, hashes={"sha256": offer.sha256})
                 download.run(wanted, path)
             finally:
                 self.status = msgspec.structs.replace(self.status, num_bytes=download.num_bytes)

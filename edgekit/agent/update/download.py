@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -47,12 +47,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         url: Where it lies.
         size_bytes: Its size.
-        sha256: Of its content, lower-case hex.
+        hashes: Of its content, by algorithm, lower-case hex; at least one.
     """
 
     url: str
     size_bytes: int
-    sha256: str
+    hashes: dict[str, str]
 
 
 class Download:
@@ -83,7 +83,7 @@ class Download:
             UpdateError: It could not be had; what came is kept for the next time, unless it is wrong.
         """
         try:
-            if path.is_file() and path.stat().st_size == wanted.size_bytes and hash_file(path) == wanted.sha256:
+            if path.is_file() and path.stat().st_size == wanted.size_bytes and hash_file(path, wanted.hashes) == wanted.hashes:
                 return
             make_folder(path.parent)
             self._run(wanted, path)
@@ -91,7 +91,7 @@ class Download:
             raise storage_error(path, error) from error
 
     def _run(self, wanted: Wanted, path: Path) -> None:
-        part_path = path.with_name(f".{wanted.sha256}.part")
+        part_path = path.with_name(f".{next(iter(wanted.hashes.values()))[:64]}.part")
         for other in path.parent.glob(".*.part"):
             if other != part_path:
                 other.unlink(missing_ok=True)
@@ -101,12 +101,12 @@ class Download:
             num_before = 0
         _check_space(path.parent, wanted.size_bytes - num_before)
         self._fill(wanted, part_path)
-        if hash_file(part_path) != wanted.sha256:
+        if hash_file(part_path, wanted.hashes) != wanted.hashes:
             part_path.unlink()
             # what lay here from before may be to blame (a power cut leaves zeros in files): once more from the start
             if num_before:
                 self._fill(wanted, part_path)
-            if not num_before or hash_file(part_path) != wanted.sha256:
+            if not num_before or hash_file(part_path, wanted.hashes) != wanted.hashes:
                 part_path.unlink(missing_ok=True)
                 raise update_error("wrong_hash", f"{wanted.url}: the file is not the signed one", url=wanted.url)
         part_path.replace(path)
@@ -222,17 +222,19 @@ def judge(status: int, headers: Mapping[str, str], wanted: Wanted, num_there: in
     return None
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, lower-case hex.
+def hash_file(path: Path, algorithms: Iterable[str] = ("sha256",)) -> dict[str, str]:
+    """Hashes of a file by algorithm, lower-case hex.
 
     Raises:
+        ValueError: An algorithm that Python does not have.
         OSError: It cannot be read.
     """
-    digest = hashlib.sha256()
+    digests = {name: hashlib.new(name) for name in algorithms}
     with path.open("rb") as stream:
         while content := stream.read(1 << 20):
-            digest.update(content)
-    return digest.hexdigest()
+            for digest in digests.values():
+                digest.update(content)
+    return {name: digest.hexdigest() for name, digest in digests.items()}
 
 
 def _check_space(folder: Path, num_bytes: int) -> None:
