@@ -17,20 +17,20 @@ TUF_ERRORS = (exceptions.RepositoryError, exceptions.DownloadError, ValueError, 
 """What `Updater` raises, besides OSError for the disk."""
 
 
-def explain(error: Exception, root: Root, last: Fetched | None, *, is_root_expired: bool) -> Outcome:
+def explain(error: Exception, root: Root, last: Fetched | None, expired_role: str | None) -> Outcome:
     """The outcome of an exception of python-tuf.
 
     Args:
         error: One of `TUF_ERRORS`.
         root: That is trusted.
         last: The file that was asked for last; None when none was.
-        is_root_expired: Whether the trusted root is too old.
+        expired_role: Of what is trusted, the highest that is too old; None where it is the last file.
     """
     if isinstance(error, FetchError):
         return error.outcome
     role, url = ("root", None) if last is None else (last.role, last.url)
     if isinstance(error, exceptions.ExpiredMetadataError):
-        role = "root" if is_root_expired else role
+        role = expired_role or role
         return Outcome(name="expired", message=f"the metadata of role {role} is too old", role=role, url=url)
     if isinstance(error, exceptions.DownloadLengthMismatchError):
         message = f"{url}: does not end where metadata of role {role} has to end"
@@ -58,7 +58,7 @@ def _name(error: Exception, root: Root, last: Fetched | None) -> OutcomeName:
     if isinstance(error, exceptions.LengthOrHashMismatchError):
         return "mix_and_match"
     signed = _signed(last)
-    if signed is None:
+    if signed is None or signed.type != (last.role if last.role in root.roles else Targets.type):
         return "malformed"
     if isinstance(error, exceptions.BadVersionNumberError):
         return "mix_and_match" if _is_unnamed(error, signed) else "rollback"

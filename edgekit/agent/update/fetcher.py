@@ -12,7 +12,7 @@ from tuf.ngclient import FetcherInterface
 from edgekit.agent.update.answers import is_web_page, portal_outcome, status_outcome
 from edgekit.agent.update.clock import Clock
 from edgekit.agent.update.config import FetchLimits
-from edgekit.agent.update.http import Http
+from edgekit.agent.update.http import Answer, Http
 from edgekit.agent.update.outcome import Outcome, UpdateError, update_error
 
 _NO_NEWER_ROOT = frozenset({403, 404})
@@ -60,6 +60,12 @@ class MetadataFetcher(FetcherInterface):
         self._until_s = clock.monotonic_s() + limits.metadata_s
         self._num_bytes = 0
         self.last: Fetched | None = None
+        self._answer: Answer | None = None
+
+    def hang_up(self) -> None:
+        """End the last download, which python-tuf leaves where it is when it has had enough."""
+        if self._answer is not None:
+            self._answer.close()
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         self.last = Fetched(role=role_of(url), url=url, content=bytearray())
@@ -70,6 +76,7 @@ class MetadataFetcher(FetcherInterface):
 
     def _chunks(self, url: str, kept: bytearray) -> Iterator[bytes]:
         with self._http.get(url, until_s=self._until_s) as answer:
+            self._answer = answer
             if answer.status in _NO_NEWER_ROOT and role_of(url) == "root":
                 raise DownloadHTTPError(f"{url}: HTTP {answer.status}", answer.status)
             if answer.status != 200:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tuf.api.exceptions import RepositoryError
+from tuf.api.exceptions import RepositoryError, StorageError
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 
@@ -164,9 +164,10 @@ class Session:
         try:
             work()
         except TUF_ERRORS as error:
+            self._fetcher.hang_up()
             self._keep(only_changed=True)
             root = self._read(_ROOT, Root)
-            outcome = explain(error, root, self._fetcher.last, is_root_expired=root.is_expired(self._now))
+            outcome = explain(error, root, self._fetcher.last, self._expired_role(root))
             hint = f"here it is {self._now:%Y-%m-%d %H:%M} UTC; {_CLOCK_HINT}" if outcome.name == "expired" else None
             raise UpdateError(outcome, hint=hint) from error
         self._keep(only_changed=False)
@@ -196,6 +197,15 @@ class Session:
             marks = mark_snapshot(marks, root, snapshot)
         self._trusted.commit(changed, marks)
         self._marks = marks
+
+    def _expired_role(self, root: Root) -> str | None:
+        """Which of those that come before snapshot and targets is too old."""
+        if root.is_expired(self._now):
+            return "root"
+        try:
+            return "timestamp" if self._read(_TIMESTAMP, Timestamp).is_expired(self._now) else None
+        except (RepositoryError, StorageError):
+            return None
 
     def _check_age(self) -> None:
         """Once more with what the new timestamp says of the time: on a board of 1970 nothing was expired so far."""

@@ -145,7 +145,9 @@ class Keyring:
         """
         full = self.find_key(key_id)
         roles: list[RoleName] = [role for role in ROLES if full in self.root.roles[role].keyids]
-        new = [(role, generate()) for role in roles]
+        new: list[tuple[RoleName, CryptoSigner]] = []
+        for role in roles:
+            new.append((role, generate()))  # noqa: PERF401 - a comprehension would forget that these are names of roles
         self._write_next(now, new, [full], without=full)
         for path in self._key_paths():
             if path.stem.endswith(full[:8]):
