@@ -45,9 +45,10 @@ class Request(http.server.BaseHTTPRequestHandler):
             self.answer(404, b"not here")
             return
         first = self.first_byte
-        stated = {"ETag": f'"{len(content)}"', "Content-Type": "application/octet-stream", **(headers or {})}
+        stated = {"ETag": f'"{len(content)}"', "Content-Type": "application/octet-stream"}
         if "Range" in self.headers:
             stated["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
+        stated |= headers or {}
         self.answer(206 if "Range" in self.headers else 200, content[first:], stated, num_bytes=num_bytes)
 
     def answer(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.parse
+
 import msgspec
 
 from edgekit.bundle.archive import MAX_ARCHIVE_BYTES
@@ -19,8 +21,8 @@ class FetchLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         metadata_s: All metadata of one refresh together.
         min_bytes_per_s: Slowest download; judged over each `silence_s`.
         metadata_bytes: All metadata of one refresh together.
-        overhead: A download may cost this many times its size over all attempts; 1.5 leaves room for a server that
-            starts from the beginning once.
+        overhead: A download may cost this many times its size over all attempts; 2 leaves room for one start from
+            the beginning.
         num_redirects: In a row.
         num_stalls: Attempts in a row that bring nothing.
         first_wait_s: Before the second of them; doubles with each.
@@ -32,7 +34,7 @@ class FetchLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     metadata_s: float = 180.0
     min_bytes_per_s: float = 256.0
     metadata_bytes: int = 16 * 1024 * 1024
-    overhead: float = 1.5
+    overhead: float = 2.0
     num_redirects: int = 4
     num_stalls: int = 4
     first_wait_s: float = 1.0
@@ -67,5 +69,10 @@ class UpdateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """
         check_channel(self.channel)
         for url in (self.metadata_url, self.targets_url):
-            if not url.startswith(("http://", "https://")):
-                raise UsageError(f"update address {url!r} begins with neither http:// nor https://")
+            try:
+                parts = urllib.parse.urlsplit(url)
+                is_fit = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+            except ValueError:
+                is_fit = False
+            if not is_fit:
+                raise UsageError(f"update address {url!r} is none, expected http://HOST/... or https://HOST/...")

@@ -156,12 +156,14 @@ class Download:
             if answer.status == 200 and num_there:
                 part.truncate(0)  # no parts here, or another file now: from the beginning, as far as the budget goes
                 num_there = part.seek(0)
+            if self.num_bytes + wanted.size_bytes - num_there > _budget(wanted, self._limits):  # why pay for the rest
+                raise _budget_error(answer.url, self.num_bytes, wanted)
             tag = answer.headers.get("etag", "")
             self._tag = tag if tag.startswith('"') else ""  # RFC 9110, 13.1.5: a weak one (W/) cannot be used
             self._copy(answer, wanted, part, num_there)
 
     def _copy(self, answer: Answer, wanted: Wanted, part: IO[bytes], num_there: int) -> None:
-        budget = int(wanted.size_bytes * self._limits.overhead) + _ALLOWANCE_BYTES
+        budget = _budget(wanted, self._limits)
         num_unsynced = 0
         while content := answer.read():
             self.num_bytes += len(content)
@@ -180,8 +182,7 @@ class Download:
             if self._follow is not None:
                 self._follow(num_there)
             if self.num_bytes > budget:
-                message = f"{answer.url}: {self.num_bytes:,} bytes came for a file of {wanted.size_bytes:,}"
-                raise update_error("byte_budget", message, url=answer.url)
+                raise _budget_error(answer.url, self.num_bytes, wanted)
         if num_there < wanted.size_bytes:
             raise update_error("cut", f"{answer.url}: ends at byte {num_there:,}", url=answer.url)
 
@@ -235,6 +236,15 @@ def hash_file(path: Path, algorithms: Iterable[str] = ("sha256",)) -> dict[str, 
             for digest in digests.values():
                 digest.update(content)
     return {name: digest.hexdigest() for name, digest in digests.items()}
+
+
+def _budget(wanted: Wanted, limits: FetchLimits) -> int:
+    return int(wanted.size_bytes * limits.overhead) + _ALLOWANCE_BYTES
+
+
+def _budget_error(url: str, num_bytes: int, wanted: Wanted) -> UpdateError:
+    message = f"{url}: {num_bytes:,} bytes came for a file of {wanted.size_bytes:,}, and it is not whole"
+    return update_error("byte_budget", message, url=url)
 
 
 def _check_space(folder: Path, num_bytes: int) -> None:

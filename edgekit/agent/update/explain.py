@@ -40,6 +40,7 @@ def explain(error: Exception, root: Root, last: Fetched | None, expired_role: st
 
 
 _MESSAGES: dict[OutcomeName, str] = {
+    "no_root": "the pinned root is refused",
     "unsigned": "the metadata of role {role} has no signature",
     "wrong_key": "the metadata of role {role} is signed by other keys than the role has",
     "forged": "a signature on the metadata of role {role} does not fit what it says",

@@ -99,6 +99,6 @@ def role_of(url: str) -> str:
     >>> role_of("https://example.org/metadata/timestamp.json")
     'timestamp'
     """
-    name = urllib.parse.urlsplit(url).path.rpartition("/")[2].removesuffix(".json")
+    name = url.partition("?")[0].rpartition("/")[2].removesuffix(".json")
     version, dot, role = name.partition(".")
     return urllib.parse.unquote(role if dot and version.isdecimal() else name)

@@ -166,8 +166,8 @@ class Http:
 
     def _connection(self, url: str, timeout_s: float) -> tuple[http.client.HTTPConnection, str]:
         """A connection that is not made yet, through a proxy where the environment names one, and what to ask there."""
-        parts = urllib.parse.urlsplit(url)
         try:
+            parts = urllib.parse.urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError as error:
             raise update_error("offline", f"{url[:200]!r} is no address: {error}", url=url) from error
