@@ -6,6 +6,7 @@ import contextlib
 import http.server
 import socket
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,16 @@ class Request(http.server.BaseHTTPRequestHandler):
         self.server.requests.append((self.path, self.headers.get("Range")))
         self.close_connection = True
         fault = self.server.fault
-        with contextlib.suppress(ConnectionError, TimeoutError):
+        with contextlib.suppress(OSError):  # the client may hang up at any moment
             if fault is None or not fault(self):
                 self.serve()
 
     @property
     def content(self) -> bytes | None:
         """Of the file that was asked for."""
-        path = self.server.folder / self.path.lstrip("/")
-        return path.read_bytes() if path.is_file() else None
+        names = (self.path, urllib.parse.unquote(self.path))  # a name may hold percent signs itself
+        paths = (self.server.folder / name.lstrip("/") for name in names)
+        return next((path.read_bytes() for path in paths if path.is_file()), None)
 
     @property
     def first_byte(self) -> int:

@@ -12,6 +12,7 @@ the moment between it and the timestamp a board is told "wrong_key" and tries ag
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,7 +119,7 @@ def make_plan(state: State, keyring: Keyring, now: dt.datetime, bundle: Bundle |
     """
     signers = {role: _signers(keyring, state, role) for role in _ONLINE}
     is_rotating = state.root_version < keyring.root.version
-    targets = Targets.from_dict(state.targets.to_dict()) if state.targets is not None else Targets()
+    targets = copy.deepcopy(state.targets) if state.targets is not None else Targets()
     added = () if bundle is None else _add(targets, bundle, channel)
     steps = [
         Step(path=_target_file(path, targets.targets[path]), source_path=bundle.path)

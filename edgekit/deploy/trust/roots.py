@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -51,7 +52,7 @@ def next_root(
     Raises:
         UsageError: A role would be left with fewer keys than it needs.
     """
-    changed = Root.from_dict(root.to_dict())
+    changed = copy.deepcopy(root)
     for role, key in added:
         changed.add_key(key, role)
     for key_id in removed:

@@ -59,6 +59,9 @@ class ScryptCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     p: int = 1
 
 
+USUAL_COST = ScryptCost()
+
+
 class SealedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The file.
 
@@ -94,7 +97,7 @@ def seal(signer: CryptoSigner, role: RoleName, passphrase: str, cost: ScryptCost
     """
     if len(passphrase) < MIN_PASSPHRASE:
         raise UsageError(f"the passphrase has {len(passphrase)} characters, at least {MIN_PASSPHRASE} are needed")
-    used, salt, nonce = cost or ScryptCost(), os.urandom(16), os.urandom(12)
+    used, salt, nonce = cost or USUAL_COST, os.urandom(16), os.urandom(12)
     key_id = signer.public_key.keyid
     cipher = AESGCM(_stretch(passphrase, salt, used))
     private = load_pem_private_key(signer.private_bytes, None)
@@ -163,7 +166,7 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def _stretch(passphrase: str, salt: bytes, cost: ScryptCost) -> bytes:
-    memory = 128 * cost.n * cost.r * 2
+    memory = 128 * cost.r * (cost.n + cost.p) + (1 << 20)
     return hashlib.scrypt(passphrase.encode(), salt=salt, n=cost.n, r=cost.r, p=cost.p, maxmem=memory, dklen=32)
 
 
