@@ -39,9 +39,7 @@ class Workshop:
         self.folder = folder
         self.keys_dir, self.stick, self.www = folder / "keys", folder / "stick", folder / "www"
         self.now = NOW
-        Keyring.create(
-            self.keys_dir, FixedPassphrase(), policy or Policy(), NOW, offline_dir=self.stick, cost=CHEAP
-        )
+        Keyring.create(self.keys_dir, FixedPassphrase(), policy or Policy(), NOW, offline_dir=self.stick, cost=CHEAP)
 
     def keyring(self, *, has_stick: bool = True, passphrase: str = PASSPHRASE) -> Keyring:
         """The keys, opened anew as by another command."""

@@ -1,5 +1,8 @@
 """A signed repository that a test can twist in every way, a clock that it sets, and a board that asks."""
 
+# python-tuf and securesystemslib offer these classes without saying so in a way that pyright knows.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 import datetime as dt
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
@@ -15,6 +19,8 @@ from tuf.api.serialization.json import JSONSerializer
 from bundles import plain_contents, with_manifest
 from edgekit.agent.update.client import UpdateClient
 from edgekit.agent.update.config import FetchLimits, UpdateConfig
+from edgekit.agent.update.offers import Offer
+from edgekit.agent.update.outcome import Outcome, UpdateError
 from edgekit.bundle.archive import encode_archive
 from edgekit.bundle.manifest import MODEL
 from edgekit.bundle.reading import open_bundle
@@ -22,6 +28,7 @@ from edgekit.bundle.release import SIGNED_AT_KEY, ReleaseNote, TargetName, encod
 
 NOW = dt.datetime(2026, 6, 1, 12, tzinfo=dt.timezone.utc)
 BOARD = "raspberry_pi_4b"
+BUNDLE_BYTES = 600_000
 ROLES = ("root", "targets", "snapshot", "timestamp")
 QUICK = FetchLimits(connect_timeout_s=20, silence_s=20, headers_s=20, metadata_s=60, first_wait_s=0.01)
 
@@ -186,3 +193,10 @@ def make_client(
     client = UpdateClient(config, state_dir, clock)
     client.pin_root(pinned)
     return client
+
+
+def fetch_fails(client: UpdateClient, offer: Offer, folder: Path) -> Outcome:
+    """Download, which must fail; gives how."""
+    with pytest.raises(UpdateError) as caught:
+        client.fetch(offer, folder)
+    return caught.value.outcome

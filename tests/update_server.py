@@ -119,3 +119,13 @@ def serving(folder: Path) -> Iterator[UpdateServer]:
             thread.join(30)
             if thread.is_alive():
                 pytest.fail("the server did not end")
+
+
+def answering(status: int, content: bytes = b"", headers: dict[str, str] | None = None) -> Callable[[Request], bool]:
+    """A fault: this answer to everything."""
+
+    def fault(request: Request) -> bool:
+        request.answer(status, content, headers)
+        return True
+
+    return fault

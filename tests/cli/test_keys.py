@@ -68,9 +68,7 @@ def test_publish_json_tells_targets_versions_and_order(keys: Path, passphrase: P
     assert outcome.document["versions"]["timestamp"] == 1
 
 
-def test_rotate_revoke_and_renew_make_new_roots(
-    keys: Path, passphrase: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rotate_revoke_and_renew_make_new_roots(keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEKIT_PASSPHRASE", "correct horse")
     stick = ("--root-keys", tmp_path / "stick", "--json")
     www = ("--to", tmp_path / "www", "--keys", keys)

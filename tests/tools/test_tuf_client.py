@@ -1,5 +1,8 @@
 """The protocol of tuf-conformance, held against the client behind it: what the public suite looks at."""
 
+# python-tuf and securesystemslib offer these classes without saying so in a way that pyright knows.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 import datetime as dt
@@ -186,9 +189,7 @@ def test_unknown_fields_are_part_of_what_is_signed(run: Run, repository_files: S
     assert run("refresh") == 0
 
 
-def delegate(
-    repository: SignedRepository, parent: Targets, name: str, signer: CryptoSigner, paths: list[str]
-) -> None:
+def delegate(parent: Targets, name: str, signer: CryptoSigner, paths: list[str]) -> None:
     if parent.delegations is None:
         parent.delegations = Delegations({}, roles={})
     assert parent.delegations.roles is not None
@@ -211,8 +212,8 @@ def test_delegated_role_is_verified_against_each_of_its_parents(
     keys = {name: CryptoSigner.generate_ed25519() for name in ("A", "B", "through A", "through B")}
     roles = {name: Targets(expires=repository_files.targets.expires) for name in ("A", "B", "C")}
     for name in ("A", "B"):
-        delegate(repository_files, repository_files.targets, name, keys[name], [f"{name.lower()}/*"])
-        delegate(repository_files, roles[name], "C", keys[f"through {name}"], [f"{name.lower()}/*"])
+        delegate(repository_files.targets, name, keys[name], [f"{name.lower()}/*"])
+        delegate(roles[name], "C", keys[f"through {name}"], [f"{name.lower()}/*"])
     for path in ("a/file", "b/file"):
         put_target(repository_files, path, path.encode(), roles["C"])
     for name, key in (("A", keys["A"]), ("B", keys["B"]), ("C", keys["through A"])):
@@ -230,7 +231,7 @@ def test_role_names_are_quoted_in_addresses_and_files(
     name: str, run: Run, server: UpdateServer, repository_files: SignedRepository, tmp_path: Path
 ) -> None:
     key = CryptoSigner.generate_ed25519()
-    delegate(repository_files, repository_files.targets, name, key, ["*"])
+    delegate(repository_files.targets, name, key, ["*"])
     put_role(repository_files, name, Targets(expires=repository_files.targets.expires), key)
     repository_files.publish()
 

@@ -83,7 +83,11 @@ class Download:
             UpdateError: It could not be had; what came is kept for the next time, unless it is wrong.
         """
         try:
-            if path.is_file() and path.stat().st_size == wanted.size_bytes and hash_file(path, wanted.hashes) == wanted.hashes:
+            if (
+                path.is_file()
+                and path.stat().st_size == wanted.size_bytes
+                and hash_file(path, wanted.hashes) == wanted.hashes
+            ):
                 return
             make_folder(path.parent)
             self._run(wanted, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from edgekit.agent.update.client import UpdateClient
+from edgekit.agent.update.offers import Offer
 from edgekit.agent.update.outcome import Outcome, UpdateError
-from signed_updates import FakeClock, SignedRepository, make_client
+from signed_updates import BUNDLE_BYTES, FakeClock, SignedRepository, make_client
 from update_server import UpdateServer, serving
 
 
@@ -46,3 +48,18 @@ def refused(client: UpdateClient) -> Callable[..., Outcome]:
         return caught.value.outcome
 
     return refresh
+
+
+@pytest.fixture
+def ekb(repository_files: SignedRepository) -> Path:
+    """A published bundle of about 600 kB."""
+    return repository_files.release(1, model=random.Random(0).randbytes(BUNDLE_BYTES))
+
+
+@pytest.fixture
+def offer(client: UpdateClient, server: UpdateServer, ekb: Path) -> Offer:
+    offer = client.refresh()
+    assert offer is not None
+    assert offer.size_bytes == ekb.stat().st_size
+    server.reset()
+    return offer

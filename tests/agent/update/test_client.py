@@ -1,11 +1,15 @@
 """What the client keeps through power cuts, rotations, wrong clocks and its own restarts."""
 
+# python-tuf and securesystemslib offer these classes without saying so in a way that pyright knows.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 import datetime as dt
 import fcntl
 import os
 import shutil
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,7 +107,9 @@ def test_old_repository_after_a_power_cut_is_refused_by_ours(
     assert (outcome.name, outcome.role) == ("rollback", "timestamp")
 
 
-def test_lost_metadata_is_fetched_again(client: UpdateClient, repository_files: SignedRepository, tmp_path: Path) -> None:
+def test_lost_metadata_is_fetched_again(
+    client: UpdateClient, repository_files: SignedRepository, tmp_path: Path
+) -> None:
     repository_files.release(3)
     client.refresh()
     shutil.rmtree(tmp_path / "state" / "metadata")
@@ -131,7 +137,7 @@ def test_every_file_and_its_folder_are_synced_before_refresh_returns(
     real = os.fsync
 
     def fsync(descriptor: int) -> None:
-        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         real(descriptor)
 
     monkeypatch.setattr("os.fsync", fsync)
@@ -208,7 +214,7 @@ def test_clock_of_1970_is_told_and_does_not_stop_updates(
 
 
 def test_clock_of_1970_does_not_make_expired_metadata_fresh(
-    client: UpdateClient, clock: FakeClock, repository_files: SignedRepository, refused: Refused
+    clock: FakeClock, repository_files: SignedRepository, refused: Refused
 ) -> None:
     """The newest signature that the board knows says that it cannot be earlier."""
     clock.now = EPOCH
@@ -222,7 +228,7 @@ def test_clock_of_1970_does_not_make_expired_metadata_fresh(
 
 @pytest.mark.parametrize("role", ["root", "snapshot", "targets"])
 def test_clock_of_1970_learns_the_time_from_a_new_timestamp(
-    role: str, client: UpdateClient, clock: FakeClock, repository_files: SignedRepository, refused: Refused
+    role: str, clock: FakeClock, repository_files: SignedRepository, refused: Refused
 ) -> None:
     """What had expired before the timestamp was signed is refused, though the board knew of no such late moment."""
     clock.now = EPOCH
@@ -280,7 +286,7 @@ def test_nothing_published_for_this_board_is_no_update(client: UpdateClient) -> 
     assert client.status.outcome is None
 
 
-def test_board_without_a_root_says_so(server: UpdateServer, client: UpdateClient, refused: Refused, tmp_path: Path) -> None:
+def test_board_without_a_root_says_so(server: UpdateServer, refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "state" / PINNED_ROOT).unlink()
 
     assert refused().name == "no_root"
@@ -312,7 +318,8 @@ def test_second_process_is_told_that_the_first_is_busy(client: UpdateClient, ref
 
 
 def test_read_only_state_folder_is_named(client: UpdateClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def replace(self: Path, target: Path) -> Path:
+    def replace(path: Path, target: Path) -> Path:
+        del path
         raise OSError(30, "Read-only file system", str(target))
 
     monkeypatch.setattr("pathlib.Path.replace", replace)

@@ -158,9 +158,7 @@ def test_first_publication_killed_after_any_step_can_be_repeated(
         (tmp_path / "keys" / "keyring.json").write_bytes((tmp_path / "keys" / "keyring.json").read_bytes())
 
 
-def test_revoked_key_counts_no_more_and_boards_follow(
-    workshop: Workshop, board: Callable[[str], UpdateClient]
-) -> None:
+def test_revoked_key_counts_no_more_and_boards_follow(workshop: Workshop, board: Callable[[str], UpdateClient]) -> None:
     workshop.publish(1)
     assert offered(board("a")) == 1
     keyring = workshop.keyring()
