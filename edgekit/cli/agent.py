@@ -49,8 +49,7 @@ def run_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document per second, one per line.")] = False,
 ) -> None:
     """Classify what a camera sees, until Ctrl-C; report size, latency and state on the way."""
-    from edgekit.agent.config import AgentConfig, load_config
-    from edgekit.cli.agent_options import AgentOptions, merge_options
+    from edgekit.cli.agent_options import AgentOptions, merge_options, read_settings
     from edgekit.cli.agent_running import run_agent
 
     options = AgentOptions(
@@ -74,8 +73,7 @@ def run_command(
         frames=frames,
         any_board=any_board,
     )
-    settings = AgentConfig() if config is None else load_config(config)
-    run_agent(merge_options(settings, options), as_json=as_json)
+    run_agent(merge_options(read_settings(config), options), as_json=as_json)
 
 
 @app.command("samples")

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edgekit.agent.config import AgentConfig
+from edgekit.agent.config import AgentConfig, load_config
 from edgekit.agent.mqtt.config import MqttConfig
 from edgekit.agent.web.config import WebConfig
 from edgekit.core.errors import UsageError
@@ -35,6 +35,11 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
     state: Path | None = None
     frames: int | None = None
     any_board: bool = False
+
+
+def read_settings(path: Path | None) -> AgentConfig:
+    """The settings of a file, or the defaults. Raises as `load_config`."""
+    return AgentConfig() if path is None else load_config(path)
 
 
 def merge_options(config: AgentConfig, options: AgentOptions) -> AgentConfig:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,8 +79,8 @@ def run_agent(config: AgentConfig, *, as_json: bool) -> None:
             sinks.append(JsonLines(stop))
         elif sys.stderr.isatty() and not is_set(QUIET_VARIABLE):
             sinks.append(stack.enter_context(TerminalLine()))
-        stack.enter_context(signals_set(stop))
         agent = Agent(config, lambda beat: load(config, agent.outside.state_dir, beat), sinks)
+        stack.enter_context(signals_set(stop, agent.reload))
         agent.run(stop)
         if agent.is_stuck:
             # the runtime does not come back: waiting for its thread would be hanging at the very end
@@ -103,16 +103,19 @@ def load(config: AgentConfig, state_dir: Path, beat: Beat) -> Loaded:
 
 
 @contextlib.contextmanager
-def signals_set(stop: threading.Event) -> Generator[None, None, None]:
-    """While inside, SIGTERM and Ctrl-C set the event; a second Ctrl-C interrupts as usual."""
+def signals_set(stop: threading.Event, reload: Callable[[], None]) -> Generator[None, None, None]:
+    """While inside, SIGTERM and Ctrl-C set the event, a second Ctrl-C interrupts as usual, SIGHUP loads again."""
 
     def on_signal(number: int, frame: object) -> None:
         del frame
+        if number == signal.SIGHUP:
+            reload()
+            return
         if number == signal.SIGINT and stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         yield
     finally:
