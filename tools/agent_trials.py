@@ -198,7 +198,7 @@ def losses(trial: Trial, num_cycles: int) -> dict[str, Figure]:
 
 
 def soak(trial: Trial, num_frames: int) -> dict[str, Figure]:
-    """So many frames without a pause, with the built-in model: memory and latency at the end beside those at the beginning."""
+    """So many frames without a pause, with the built-in model: memory and CPU time at the end beside the beginning."""
     small = msgspec.structs.replace(trial, model=built_in_run(trial) / "model.tflite")
     figures = work(small, "synthetic:160x120@0", "--answers", num_frames, "--marks", _NUM_MARKS)
     marks = figures["marks"]
