@@ -114,7 +114,7 @@ class MjpegServer:
         count = 0
         while not self.is_closed and (self.max_pictures is None or count < self.max_pictures):
             with self._news:
-                self._news.wait_for(lambda: self._number > seen or self.is_closed, 1.0)
+                self._news.wait_for(lambda seen=seen: self._number > seen or self.is_closed, 1.0)
                 if self._number == seen:
                     continue
                 seen, picture = self._number, self._picture
@@ -164,7 +164,7 @@ def _make_viewer(camera: MjpegServer) -> type[http.server.BaseHTTPRequestHandler
         def log_message(self, format: str, *arguments: object) -> None:
             pass
 
-        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+        def do_GET(self) -> None:
             camera.requests.append(self.path)
             wanted = camera.user_and_password
             if wanted is not None:

@@ -38,7 +38,11 @@ def test_time_survives_jpeg_and_scaling(scale: int) -> None:
 def test_nothing_is_read_where_no_time_is() -> None:
     random = np.random.default_rng(1)
     pictures = [random.integers(0, 256, (48, 160, 3), np.uint8) for _ in range(100)]
-    pictures += [np.zeros((48, 160, 3), np.uint8), np.full((48, 160, 3), 255, np.uint8), np.zeros((2, 160, 3), np.uint8)]
+    pictures += [
+        np.zeros((48, 160, 3), np.uint8),
+        np.full((48, 160, 3), 255, np.uint8),
+        np.zeros((2, 160, 3), np.uint8),
+    ]
 
     assert all(read_time(picture) is None for picture in pictures)
 
