@@ -84,9 +84,9 @@ class MjpegServer:
         """Close the port, and every connection: the camera has no power."""
         if self._server is not None:
             self._server.shutdown()
-            self._server.server_close()
+            self.drop()
+            self._server.server_close()  # waits for the viewers' threads
             self._server = None
-        self.drop()
 
     def drop(self) -> None:
         """Break off every connection."""
@@ -152,7 +152,7 @@ def frame_without_length(jpeg: bytes) -> bytes:
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
+    daemon_threads = False
     allow_reuse_address = True
 
     def handle_error(self, request: object, client_address: object) -> None:

@@ -52,7 +52,8 @@ def test_stream_is_read_lost_and_found_again() -> None:
             assert (status.width, status.height, status.declared_fps) == (320, 240, 25.0)
 
             server.send_signal(signal.SIGSTOP)  # a server that hangs: FFmpeg waits
-            take_until(supervisor, lambda: supervisor.status().state == "lost", "the stall is seen")
+            take_until(supervisor, lambda: supervisor.status().num_lost == 1, "the stall is seen")
+            assert supervisor.status().state == "lost"
             assert "no picture for 2.0 s" in supervisor.status().detail
             server.send_signal(signal.SIGCONT)
             take_until(supervisor, lambda: supervisor.status().state == "streaming", "the stream is back")
