@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from edgekit.agent.camera import CAMERAS, CameraRequest, check_camera, show_source
+from edgekit.agent.camera import CAMERAS, CameraRequest, check_camera, look_at, show_source
 from edgekit.agent.capture.course import Course
 from edgekit.agent.capture.link import NEVER_NS, AgentLink, Bell, Counters, SpentLink
 from edgekit.agent.capture.messages import Ended, Lost, Open, Opened, Ready
@@ -214,7 +214,7 @@ class CaptureSupervisor:
                 self._course.opened(now_ns, message.facts, counters)
             elif isinstance(message, Lost):
                 self._course.lost(now_ns, message.detail, counters, child_died=False)
-                self._was_there = False if self._watched is None else self._watched.exists()
+                self._was_there = self._watched is not None and look_at(self._watched) is not None
             elif isinstance(message, Ended):
                 self._course.ended(now_ns)
 
@@ -252,7 +252,7 @@ class CaptureSupervisor:
         self._end_child()
         detail = why if why is not None or child is None else child.explain_death()
         self._course.lost(time.monotonic_ns(), detail or "", counters, child_died=True)
-        self._was_there = False if self._watched is None else self._watched.exists()
+        self._was_there = self._watched is not None and look_at(self._watched) is not None
 
     def _end_child(self) -> None:
         if self._child is not None and not self._child.end(_KILL_PATIENCE_S):
@@ -271,7 +271,7 @@ class CaptureSupervisor:
     def _look_for_device(self) -> None:
         if self._watched is None or self._course.phase not in {"starting", "waiting"}:
             return
-        is_there = self._watched.exists()
+        is_there = look_at(self._watched) is not None
         if is_there and not self._was_there:
             self._course.appeared(time.monotonic_ns())
         self._was_there = is_there
