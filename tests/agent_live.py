@@ -6,6 +6,7 @@ import itertools
 import math
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import cv2
 import msgspec
@@ -28,6 +29,9 @@ from edgekit.core.device_status import (
     ThrottleStatus,
 )
 from edgekit.core.frame import Answer, ColorOrder, Frame
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
 
@@ -128,7 +132,9 @@ def paint(turn: int, width: int = 640, height: int = 480) -> npt.NDArray[np.uint
     phase = turn / 20
     waves = [np.sin(6 * across + phase) * np.cos(5 * down - 1.7 * phase + shift) for shift in (0.0, 1.1, 2.3)]
     picture = np.stack([128 + 100 * wave for wave in waves], axis=-1).astype(np.uint8)
-    cv2.putText(picture, f"{turn}", (width // 20, height // 2), cv2.FONT_HERSHEY_SIMPLEX, height / 160, (255, 255, 255), 3)
+    cv2.putText(
+        picture, f"{turn}", (width // 20, height // 2), cv2.FONT_HERSHEY_SIMPLEX, height / 160, (255, 255, 255), 3
+    )
     return picture
 
 
@@ -179,7 +185,7 @@ class Feeder:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._feed, name="feeder")
 
-    def __enter__(self) -> Feeder:
+    def __enter__(self) -> Self:
         self.live.put_status(self.status)
         self._thread.start()
         return self
