@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -41,12 +42,23 @@ class Board:
     def is_built(self) -> bool:
         """Whether its root is there and made by these very scripts."""
         stamp = self.folder / "built.txt"
-        return stamp.is_file() and stamp.read_text("ascii") == rootfs.fingerprint(_PLAN, Path(__file__))
+        return stamp.is_file() and stamp.read_text("ascii") == rootfs.fingerprint(_PLAN)
 
     @property
     def is_up(self) -> bool:
         """Whether a process of it lives."""
         return self._cgroup.is_populated
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it cannot be started here and now; None when it can."""
+        if os.geteuid() != 0:
+            return "namespaces need root"
+        if shutil.which("qemu-aarch64-static") is None:
+            return "no qemu-aarch64-static: apt-get install the packages of docs/emulated-device.md"
+        if not self.is_built:
+            return f"no current root in {self.folder}: tools/emulated_device/board build (a minute)"
+        return "the board is up already: tools/emulated_device/board down" if self.is_up else None
 
     @property
     def remote(self) -> remote.Remote:
@@ -66,7 +78,7 @@ class Board:
         rootfs.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "emulated", "-f", self.folder / "key")
         rootfs.build_root(_PLAN, self.folder / "root", (self.folder / "key.pub").read_text("utf-8"))
         took.lap("root_s")
-        (self.folder / "built.txt").write_text(rootfs.fingerprint(_PLAN, Path(__file__)), encoding="ascii")
+        (self.folder / "built.txt").write_text(rootfs.fingerprint(_PLAN), encoding="ascii")
         return took.laps
 
     def up(self) -> float:
@@ -75,10 +87,8 @@ class Board:
         Raises:
             BuildError: It is not built, is up already, or does not come up.
         """
-        if not self.is_built:
-            raise BuildError("the board's root is missing or old: tools/emulated_device/board build (a minute, root)")
-        if self.is_up:
-            raise BuildError("the board is up already: tools/emulated_device/board down")
+        if self.obstacle is not None:
+            raise BuildError(self.obstacle)
         namespaces.register_arm64()
         self.network.connect()
         self._cgroup.path.mkdir(exist_ok=True)

@@ -20,7 +20,6 @@ from emulated_device.places import Stopwatch, default_folder
 from emulated_device.rootfs import BuildError
 
 _PLAN = rootfs.RootPlan(is_machine=True)
-_SCRIPTS = tuple(Path(__file__).with_name(name) for name in ("guest.py", "image.py", "qemu.py"))
 
 _AWAIT_CAMERA = "( for _ in $(seq 300); do test -e /dev/video0 && exit 0; sleep 0.1; done; exit 1 )"
 # "Start of exposure": the driver's time of a frame is when it was made.
@@ -65,7 +64,16 @@ class Guest:
     def is_built(self) -> bool:
         """Whether the image is there and made by these very scripts."""
         stamp = self.folder / "built.txt"
-        return stamp.is_file() and stamp.read_text("ascii") == rootfs.fingerprint(_PLAN, *_SCRIPTS)
+        return stamp.is_file() and stamp.read_text("ascii") == _fingerprint()
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it cannot be booted here and now; None when it can."""
+        if shutil.which(qemu.PROGRAM) is None:
+            return f"no {qemu.PROGRAM}: apt-get install the packages of docs/emulated-device.md"
+        if not self.is_built:
+            return f"no current image in {self.folder}: tools/emulated_device/guest build (two minutes, as root)"
+        return None if self.pid is None else "the guest runs already: tools/emulated_device/guest stop"
 
     @property
     def remote(self) -> remote.Remote:
@@ -113,7 +121,7 @@ class Guest:
         if answer.strip():
             raise BuildError(f"savevm: {answer.strip()}")
         took.lap("snapshot_s")
-        (self.folder / "built.txt").write_text(rootfs.fingerprint(_PLAN, *_SCRIPTS), encoding="ascii")
+        (self.folder / "built.txt").write_text(_fingerprint(), encoding="ascii")
         return took.laps
 
     def boot(self) -> float:
@@ -122,10 +130,8 @@ class Guest:
         Raises:
             BuildError: It is not built, runs already, or does not come up.
         """
-        if not self.is_built:
-            raise BuildError("the guest's image is missing or old: tools/emulated_device/guest build (minutes, root)")
-        if self.pid is not None:
-            raise BuildError("the guest runs already: tools/emulated_device/guest stop")
+        if self.obstacle is not None:
+            raise BuildError(self.obstacle)
         seconds = self._start(from_snapshot=True, deadline_s=120)
         self.remote.run(f"date -s @{time.time():.3f}")  # it woke up in the hour of its snapshot
         return seconds
@@ -171,6 +177,11 @@ class Guest:
         except FileNotFoundError:
             return None
         return state if qemu.is_alive(state["pid"]) else None
+
+
+def _fingerprint() -> str:
+    scripts = [Path(__file__).with_name(name).read_text("utf-8") for name in ("image.py", "qemu.py")]
+    return rootfs.fingerprint(_PLAN, *scripts, _WARM_UP, _SOBER_TIME)
 
 
 def _find_port() -> int:

@@ -74,11 +74,13 @@ class BuildError(Exception):
     """An emulated device cannot be made or started here; the message says why and what to do."""
 
 
-def fingerprint(plan: RootPlan, *scripts: Path) -> str:
-    """Hash of everything that decides what is built, so that a stale image is made anew."""
+def fingerprint(plan: RootPlan, *others: str) -> str:
+    """Hash of everything that decides what is built, so that a stale image is made anew; `others` are further texts that do."""
     digest = hashlib.sha256(json.dumps([asdict(plan), plan.packages, WHEELS, SUITE], sort_keys=True).encode())
-    for path in (Path(__file__), REPOSITORY / "constraints.txt", *scripts):
+    for path in (Path(__file__), REPOSITORY / "constraints.txt"):
         digest.update(path.read_bytes())
+    for text in others:
+        digest.update(text.encode())
     return digest.hexdigest()
 
 
