@@ -30,7 +30,8 @@ class Watch:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.stop()
+        if self._process.returncode is None:
+            self.stop()
 
     def until(self, condition: Callable[[Look], bool], deadline_s: float = 60.0) -> Look:
         """Read on until a line fulfils the condition; that line."""
@@ -45,10 +46,8 @@ class Watch:
 
     def stop(self) -> Look:
         """Let it end; its last line."""
-        stdin = self._process.stdin
-        if stdin is not None and not stdin.closed:
-            stdin.close()
-            out, errors = self._process.communicate(timeout=60)
+        if self._process.returncode is None:
+            out, errors = self._process.communicate(timeout=60)  # closes its standard input
             self.looks += [json.loads(line) for line in (self._rest + out).splitlines()]
             assert self._process.returncode == 0, errors.decode()[-2000:]
         return self.looks[-1]
@@ -63,7 +62,6 @@ class Watch:
         # What the selector knows of is in the pipe, not in a buffer of ours.
         chunk = stdout.read1(65536)  # type: ignore[union-attr]
         if not chunk:
-            self._process.stdin.close()  # type: ignore[union-attr]
             _, errors = self._process.communicate(timeout=60)
             raise AssertionError(f"{self._command} ended: {errors.decode()[-2000:]}")
         *lines, self._rest = (self._rest + chunk).split(b"\n")

@@ -52,11 +52,12 @@ def watch(supervisor: CaptureSupervisor) -> None:
             num_frames += 1
             sequences.append(frame.sequence)
             times.append(frame.captured_ns)
+            sparse = frame.picture[::4, ::4].reshape(-1, frame.picture.shape[2])  # all of it is slow when emulated
             last = {
                 "size": [frame.picture.shape[1], frame.picture.shape[0]],
                 "order": frame.color_order,
-                "low": frame.picture.reshape(-1, frame.picture.shape[2]).min(axis=0).tolist(),
-                "high": frame.picture.reshape(-1, frame.picture.shape[2]).max(axis=0).tolist(),
+                "low": sparse.min(axis=0).tolist(),
+                "high": sparse.max(axis=0).tolist(),
                 "time_source": frame.time_source,
                 "age_ms": (taken_ns - frame.captured_ns) / 1e6,
             }

@@ -75,10 +75,11 @@ class Board:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         took = Stopwatch()
+        stamp = rootfs.fingerprint(_PLAN)
         rootfs.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "emulated", "-f", self.folder / "key")
         rootfs.build_root(_PLAN, self.folder / "root", (self.folder / "key.pub").read_text("utf-8"))
         took.lap("root_s")
-        (self.folder / "built.txt").write_text(rootfs.fingerprint(_PLAN), encoding="ascii")
+        (self.folder / "built.txt").write_text(stamp, encoding="ascii")
         return took.laps
 
     def up(self) -> float:

@@ -43,11 +43,18 @@ FAULTS = {
     "plug": f"modprobe vivid && {_AWAIT_CAMERA} && v4l2-ctl -d0 -c {_SOBER_TIME}",
     # From now on the driver's time of a frame is that of its end, which vivid computes: about 30 ms in the future.
     "future": "v4l2-ctl -d0 -c timestamp_source=0",
+    "present": f"v4l2-ctl -d0 -c {_SOBER_TIME}",
 }
 
 # What a snapshot should have in its memory already: a first import reads 100 MB from an emulated disk.
 _WARM_UP = "python3 -c 'import cv2, numpy, msgspec, psutil; from ai_edge_litert.interpreter import Interpreter'"
-_PICTURES = {"red": 7, "green": 8, "blue": 9, "bars": 0}
+PICTURES = {
+    "red": "test_pattern=7,osd_text_mode=2",
+    "green": "test_pattern=8,osd_text_mode=2",
+    "blue": "test_pattern=9,osd_text_mode=2",
+    # Bars with a running counter: no two frames are equal.
+    "live": "test_pattern=0,osd_text_mode=0",
+}
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,7 @@ class Guest:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         took = Stopwatch()
+        stamp = _fingerprint()
         rootfs.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "emulated", "-f", self.folder / "key")
         root = self.folder / "root"
         rootfs.build_root(_PLAN, root, (self.folder / "key.pub").read_text("utf-8"))
@@ -121,7 +129,7 @@ class Guest:
         if answer.strip():
             raise BuildError(f"savevm: {answer.strip()}")
         took.lap("snapshot_s")
-        (self.folder / "built.txt").write_text(_fingerprint(), encoding="ascii")
+        (self.folder / "built.txt").write_text(stamp, encoding="ascii")
         return took.laps
 
     def boot(self) -> float:
@@ -145,12 +153,12 @@ class Guest:
         self.remote.run(FAULTS[name])
 
     def show(self, picture: str) -> None:
-        """Let the camera show bars or one exact colour ("red", "green", "blue"), without text over it.
+        """Let the camera show one exact colour for ever, or something that changes; the names are in `PICTURES`.
 
         Raises:
             BuildError: It did not work.
         """
-        self.remote.run(f"v4l2-ctl -d0 -c test_pattern={_PICTURES[picture]},osd_text_mode=2")
+        self.remote.run(f"v4l2-ctl -d0 -c {PICTURES[picture]}")
 
     def stop(self) -> None:
         """End it, like pulling the plug. Nothing it wrote is kept: the next boot restores the snapshot."""
@@ -204,7 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
     fault = commands.add_parser("fault", help="make the camera misbehave")
     fault.add_argument("name", choices=sorted(FAULTS))
     show = commands.add_parser("show", help="let the camera show a test picture")
-    show.add_argument("picture", choices=sorted(_PICTURES))
+    show.add_argument("picture", choices=sorted(PICTURES))
     commands.add_parser("stop", help="end it")
     commands.add_parser("status", help="say whether it is built and runs")
     options = parser.parse_args(arguments)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulated_device.rootfs import REPOSITORY, BuildError
+from emulated_device.rootfs import REPOSITORY, WHEELS_DIR, BuildError
 
 TREE_DIR = "/opt/edgekit"
 """Where the working tree lies on the board."""
@@ -77,6 +77,8 @@ class Remote:
     def copy_tree(self, folders: Sequence[str] = ("edgekit", "devices"), target: str = TREE_DIR) -> None:
         """Copy folders of the working tree there: what git tracks or would track, replacing what is there.
 
+        The board's Python finds the package then, wherever a program is started.
+
         Raises:
             BuildError: git or tar failed.
         """
@@ -84,6 +86,7 @@ class Remote:
         names = subprocess.run(listed, capture_output=True, check=True).stdout.split(b"\0")
         present = [name for name in names if name and (REPOSITORY / name.decode()).is_file()]
         self._unpack(REPOSITORY, b"\0".join(present), target, replace=folders)
+        self.run(f"echo {shlex.quote(target)} >{WHEELS_DIR}/edgekit-tree.pth")
 
     def copy(self, paths: Sequence[Path], target: str) -> None:
         """Copy files and folders into a folder there, under their own names.

@@ -20,6 +20,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SUITE = "bookworm"
 PYTHON_VERSION = "311"
 """Of the suite: wheels are chosen for it."""
+WHEELS_DIR = "/usr/local/lib/python3.11/dist-packages"
+"""On the board."""
 
 PACKAGES = (
     "base-files base-passwd bash coreutils dash libc-bin sed grep findutils gzip tar util-linux mount login passwd "
@@ -227,7 +229,7 @@ def _enable_services(plan: RootPlan, root: Path) -> None:
 
 
 def _install_wheels(root: Path) -> None:
-    target = root / "usr/local/lib/python3.11/dist-packages"
+    target = root / WHEELS_DIR.lstrip("/")
     target.mkdir(parents=True, exist_ok=True)
     platforms = [f"--platform=manylinux{tag}_aarch64" for tag in ("_2_28", "_2_27", "2014", "_2_17")]
     run(
