@@ -161,8 +161,8 @@ class CameraKind(msgspec.Struct, frozen=True, kw_only=True):
         check: Raises UsageError, DataError or MissingDependencyError for what can be told without opening it; must be
             cheap. None when there is nothing to tell.
         watched_path: The path whose appearing means that the camera is back; None for a kind or source without one.
-        can_freeze: Whether equal pictures in a row mean that something is wrong.
-        uses_url: Whether the source is an address, which may hold a password.
+        is_live: Whether it shows what is there now: then equal pictures in a row, or damaged ones, mean that something
+            is wrong. False for files.
     """
 
     title: str
@@ -170,8 +170,7 @@ class CameraKind(msgspec.Struct, frozen=True, kw_only=True):
     open: Callable[[CameraRequest], Camera]
     check: Callable[[CameraRequest], None] | None = None
     watched_path: Callable[[CameraRequest], Path | None] | None = None
-    can_freeze: bool = True
-    uses_url: bool = False
+    is_live: bool = True
 
 
 CAMERAS: Catalogue[CameraKind] = Catalogue("edgekit.agent.cameras", "CAMERA", CameraKind, "camera kind")

@@ -54,7 +54,7 @@ def _serve(kind: CameraKind, message: Open, channel: socket.socket, reader: Read
     try:
         camera = kind.open(message.request)
         send_message(channel, Opened(facts=camera.facts))
-        reader.read_all(camera, checks_content=kind.can_freeze)
+        reader.read_all(camera, is_live=kind.is_live)
     except EdgekitError as error:
         return Lost(detail=error.message if error.hint is None else f"{error.message} ({error.hint})")
     except (OSError, MemoryError) as error:
@@ -86,7 +86,7 @@ class Reader:
         self._fingerprint = -1
         self._num_same = 0
 
-    def read_all(self, camera: Camera, *, checks_content: bool) -> None:
+    def read_all(self, camera: Camera, *, is_live: bool) -> None:
         """Read to the end of a file, or until the camera is lost.
 
         Raises:
@@ -112,27 +112,25 @@ class Reader:
             captured_ns, source = choose_capture_time(grab.captured_ns, grab.time_source, now_ns, self._captured_ns)
             self._captured_ns = captured_ns
             if on_demand or is_worth_decoding(now_ns, self._period.value, self._decode.value, link.want_ns):
-                self._deliver(camera, sequence, captured_ns, source, checks_content)
+                self._deliver(camera, sequence, captured_ns, source, is_live)
             if on_demand:
                 link.set_busy(0)
 
-    def _deliver(
-        self, camera: Camera, sequence: int, captured_ns: int, source: TimeSource, checks_content: bool
-    ) -> None:
+    def _deliver(self, camera: Camera, sequence: int, captured_ns: int, source: TimeSource, is_live: bool) -> None:
         began_ns = time.monotonic_ns()
         try:
             shot = camera.retrieve(self._link.room)
         except DataError as error:
             self._link.count_damaged()
             self._num_damaged += 1
-            if self._num_damaged >= _MAX_DAMAGED:
+            if is_live and self._num_damaged >= _MAX_DAMAGED:
                 raise CameraLostError(f"{_MAX_DAMAGED} damaged pictures in a row: {error.message}") from error
             return
         self._num_damaged = 0
         self._link.publish(sequence, captured_ns, source, shot)
         self._bell.ring()
         self._decode.add(time.monotonic_ns() - began_ns)
-        if checks_content:
+        if is_live:
             self._watch(fingerprint(shot.picture if shot.jpeg is None else shot.jpeg))
 
     def _watch(self, print_: int) -> None:

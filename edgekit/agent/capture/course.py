@@ -32,13 +32,13 @@ class Course:
 
     Args:
         request: What was asked of it.
-        can_freeze: Whether equal pictures in a row mean something.
+        is_live: Whether equal pictures in a row mean something.
         random: Gives the jitter, 0..1.
     """
 
-    def __init__(self, request: CameraRequest, *, can_freeze: bool, random: Callable[[], float]) -> None:
+    def __init__(self, request: CameraRequest, *, is_live: bool, random: Callable[[], float]) -> None:
         self._request = request
-        self._can_freeze = can_freeze
+        self._is_live = is_live
         self._random = random
         self._since_ns = 0
         self._retry_ns = 0
@@ -143,13 +143,13 @@ class Course:
         has_frame = counters.num_grabbed > self._at_opening.num_grabbed
         if self.phase != "streaming" or not has_frame:
             return ("opening", "") if self._outage_ns is None else ("lost", self.detail)
-        if self._can_freeze and counters.num_same >= self._request.frozen_after:
+        if self._is_live and counters.num_same >= self._request.frozen_after:
             return "frozen", f"the same picture {counters.num_same} times"
         fps = self._request.fps or self.facts.fps
         rate = self._rate.rate(now_ns, counters.num_grabbed)
         if fps and not self.facts.on_demand and self._rate.is_full(now_ns) and rate < fps / 2:
             return "degraded", f"{rate:.1f} of {fps:.1f} frames per second"
-        return "streaming", ""
+        return "streaming", f"{counters.num_damaged} damaged pictures" if counters.num_damaged else ""
 
     def fps_in(self, now_ns: int, counters: Counters) -> float:
         """Frames per second, over the last seconds; 0 when there is no stream."""

@@ -27,6 +27,7 @@ MIN_BACKOFF_S, MAX_BACKOFF_S = 0.5, 8.0
 
 _OLDEST_NS = 2 * SECOND_NS
 _FUTURE_NS = 5_000_000
+_UNKNOWN_PERIOD_NS = 3600 * SECOND_NS
 
 
 def find_read_timeout_s(request: CameraRequest, declared_fps: float | None) -> float:
@@ -41,6 +42,11 @@ def find_read_timeout_s(request: CameraRequest, declared_fps: float | None) -> f
         return request.read_timeout_s
     fps = request.fps or declared_fps
     return max(MIN_READ_TIMEOUT_S, 3 / fps) if fps else MIN_READ_TIMEOUT_S
+
+
+def find_own_timeout_s(request: CameraRequest, declared_fps: float | None) -> float:
+    """When a camera should give up by itself, seconds: a little before it would be killed."""
+    return 0.9 * find_read_timeout_s(request, declared_fps)
 
 
 def choose_backoff_s(outage_s: float, random: float) -> float:
@@ -95,6 +101,8 @@ def is_worth_decoding(now_ns: int, period_ns: int, decode_ns: int, want_ns: int)
     >>> is_worth_decoding(0, 33, 5, 10), is_worth_decoding(0, 33, 5, 100)
     (True, False)
     """
+    if not period_ns:  # the first frame: the next may be a minute away
+        period_ns = _UNKNOWN_PERIOD_NS
     slack_ns = period_ns // 8  # a frame that comes a little late must not make the agent wait for it
     return now_ns + period_ns + slack_ns + decode_ns > want_ns
 

@@ -12,8 +12,8 @@ from edgekit.agent.camera import CAMERAS, CameraRequest, check_camera, show_sour
 from edgekit.agent.capture.course import Course
 from edgekit.agent.capture.link import NEVER_NS, AgentLink, Bell
 from edgekit.agent.capture.messages import Ended, Lost, Open, Opened, Ready
-from edgekit.agent.capture.process import CaptureProcess
 from edgekit.agent.capture.rules import SECOND_NS
+from edgekit.agent.capture.worker import CaptureProcess
 from edgekit.core.device_status import CameraStatus
 from edgekit.core.errors import UsageError
 from edgekit.core.frame import Frame, TimeSource
@@ -47,7 +47,7 @@ class CaptureSupervisor:
         self._beat = beat
         self._watched = kind.watched_path(request) if kind.watched_path is not None else None
         self._was_there = True
-        self._course = Course(request, can_freeze=kind.can_freeze, random=random.random)
+        self._course = Course(request, is_live=kind.is_live, random=random.random)
         self._lock = threading.Lock()  # guards the course, the link and the child
         self._taking = threading.Lock()  # held while the consumer waits
         self._thread: threading.Thread | None = None
