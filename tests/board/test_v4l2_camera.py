@@ -123,13 +123,26 @@ def test_camera_recovers_when_it_is_plugged_in_again(camera: Guest) -> None:
     assert back["num_lost"] == 1
 
 
-def test_camera_without_pictures_is_lost_and_its_process_replaced(camera: Guest) -> None:
+def test_camera_without_pictures_is_lost_until_they_flow_again(camera: Guest) -> None:
     with watch_camera(camera, "0") as watch:
         first = watch.until(is_streaming)
         camera.fault("stall")
         lost = watch.until(is_lost)
         camera.fault("flow")
         back = watch.until(is_streaming)
+
+    assert "pictures" in lost["detail"] or "picture" in lost["detail"]
+    assert back["pid"] == first["pid"]
+    assert back["num_lost"] == 1
+
+
+def test_capture_that_hangs_is_killed_and_replaced(camera: Guest) -> None:
+    with watch_camera(camera, "0") as watch:
+        first = watch.until(is_streaming)
+        camera.remote.run(f"kill -STOP {first['children'][0]}")
+        lost = watch.until(is_lost)
+        back = watch.until(is_streaming)
+        camera.remote.run(f"test ! -e /proc/{first['children'][0]}")
 
     assert "no picture for" in lost["detail"]
     assert back["pid"] == first["pid"]

@@ -188,8 +188,8 @@ class Guest:
 
 
 def _fingerprint() -> str:
-    scripts = [Path(__file__).with_name(name).read_text("utf-8") for name in ("image.py", "qemu.py")]
-    return rootfs.fingerprint(_PLAN, *scripts, _WARM_UP, _SOBER_TIME)
+    image_script = Path(__file__).with_name("image.py").read_text("utf-8")
+    return rootfs.fingerprint(_PLAN, image_script, " ".join(qemu.HARDWARE), _WARM_UP, _SOBER_TIME)
 
 
 def _find_port() -> int:

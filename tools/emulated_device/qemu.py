@@ -15,6 +15,8 @@ from emulated_device.rootfs import BuildError
 
 PROGRAM = "qemu-system-aarch64"
 SNAPSHOT = "ready"
+HARDWARE = ("-M", "virt", "-smp", "2", "-m", "1024")
+"""What a snapshot was made on, it is restored on."""
 
 
 def start_qemu(folder: Path, port: int, *, cpu: str, from_snapshot: bool) -> int:
@@ -34,7 +36,7 @@ def start_qemu(folder: Path, port: int, *, cpu: str, from_snapshot: bool) -> int
     pid_path = folder / "qemu.pid"
     words = [
         PROGRAM, "-daemonize", "-pidfile", str(pid_path),
-        "-M", "virt", "-cpu", cpu, "-smp", "2", "-m", "1024", "-accel", "tcg,thread=multi,tb-size=512",
+        "-cpu", cpu, *HARDWARE, "-accel", "tcg,thread=multi,tb-size=512",
         "-display", "none", "-no-reboot", "-monitor", "none", "-serial", f"file:{folder / 'console.log'}",
         "-qmp", f"unix:{monitor_path(folder)},server=on,wait=off",
         "-kernel", str(folder / "vmlinuz"), "-initrd", str(folder / "initrd.img"), "-append",
@@ -59,10 +61,14 @@ def monitor_path(folder: Path) -> Path:
 
 
 def lower_priority(pid: int) -> None:
-    """Let everything else go first, where the kernel groups processes by session (autogroup) or else by process."""
+    """Let everything else go first: $EDGEKIT_EMULATED_NICE, 10 when it is not set.
+
+    Where the kernel groups processes by session (autogroup), only the niceness of the group counts.
+    """
+    niceness = int(os.environ.get("EDGEKIT_EMULATED_NICE", "10"))
     try:
-        os.setpriority(os.PRIO_PROCESS, pid, 10)
-        Path(f"/proc/{pid}/autogroup").write_text("10", encoding="ascii")
+        os.setpriority(os.PRIO_PROCESS, pid, niceness)
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness), encoding="ascii")
     except OSError:
         return  # slower for others, not wrong
 
