@@ -15,6 +15,7 @@ import typer
 
 from edgekit.cli import (
     bench,
+    bundle,
     classify,
     compress,
     data,
@@ -56,6 +57,7 @@ for name, command in (
     ("pack", pack.pack),
     ("unpack", pack.unpack),
     ("inspect", pack.inspect),
+    ("bundle", bundle.bundle),
     ("report", report.report),
     ("doctor", doctor.doctor),
 ):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli.bundle import show_bundle
 from edgekit.cli.console import Bars, note, plain_table, print_json, show
 
 if TYPE_CHECKING:
@@ -57,12 +58,21 @@ def unpack(
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="An .ekz file, or one to see what packing would make of it.")],
+    file: Annotated[
+        Path, typer.Argument(help="An .ekz file, one to see what packing would make of it, or a bundle (.ekb).")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show where the bytes go: every tensor before and after, its order-0 entropy, and how it is coded."""
+    """Show where the bytes go: every tensor before and after, its order-0 entropy, and how it is coded.
+
+    Of a bundle: what it holds, for which boards, and what it has to answer. Everything in it is checked.
+    """
+    from edgekit.bundle.reading import is_bundle, open_bundle
     from edgekit.encode.inspection import inspect_file
 
+    if is_bundle(file):
+        show_bundle(open_bundle(file), as_json=as_json)
+        return
     inspection = inspect_file(file)
     if as_json:
         print_json(inspection)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from edgekit.core.artifact import ModelCard
 from edgekit.core.errors import IntegrityError, UsageError
 from edgekit.encode.files import EXTENSION, extension_of, unpack_file
+from edgekit.runtime.privacy import decline_telemetry
 from edgekit.runtime.tensor import TensorSpec
 
 RawArray: TypeAlias = npt.NDArray[Any]
@@ -90,15 +91,18 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
         num_threads: Threads of the runtime.
         exact: Keep ONNX Runtime's integer kernels from saturating 16-bit sums on x86 without VNNI.
         keep_tensors: Keep every intermediate tensor, for `read_tensor`. Slower: LiteRT then runs without XNNPACK.
+        spin: Let the threads of ONNX Runtime wait for work by spinning, which is its own default: a little faster
+            when one inference follows the other, a burning core when they come ten times a second.
     """
 
     num_threads: int = 1
     exact: bool = True
     keep_tensors: bool = False
+    spin: bool = True
 
 
 def load_interpreter(
-    path: Path, *, num_threads: int = 1, exact: bool = True, keep_tensors: bool = False
+    path: Path, *, num_threads: int = 1, exact: bool = True, keep_tensors: bool = False, spin: bool = True
 ) -> Interpreter:
     """Load a .tflite, .onnx or .ekz file with the first runtime that is installed.
 
@@ -111,6 +115,7 @@ def load_interpreter(
         exact: Exact integer sums in ONNX Runtime on x86 without VNNI (costs the speed-up of int8 there; ARM and
             newer x86 are exact anyway). Turn off only to measure the difference.
         keep_tensors: Keep intermediate tensors readable by `read_tensor`.
+        spin: Whether threads of ONNX Runtime wait by spinning (`LoadSettings`).
 
     Raises:
         UsageError: No such file, another extension, or less than one thread.
@@ -127,7 +132,7 @@ def load_interpreter(
         raise UsageError(f"no model file at {path}", hint="edgekit compress writes model.tflite and model.onnx")
     if path.stat().st_size == 0:
         raise IntegrityError(f"{path} is empty, 0 bytes", hint="write or copy it again")
-    settings = LoadSettings(num_threads=num_threads, exact=exact, keep_tensors=keep_tensors)
+    settings = LoadSettings(num_threads=num_threads, exact=exact, keep_tensors=keep_tensors, spin=spin)
     if path.suffix.lower() != EXTENSION:
         return _opener(path)(path, settings)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
@@ -151,6 +156,7 @@ def preload_runtime(path: Path) -> None:
             return
         extension = extension_of(Path(path))
     _opener(Path(path).with_suffix(extension))
+    decline_telemetry()
     for module in _RUNTIME_MODULES[extension]:
         try:
             importlib.import_module(module)

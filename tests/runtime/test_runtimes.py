@@ -131,3 +131,21 @@ class TestExactSums:
         monkeypatch.setattr(onnxruntime, "InferenceSession", spy)
         load_interpreter(tiny_models["float.onnx"], num_threads=2)
         assert seen == [2]
+
+
+@pytest.mark.parametrize(("spin", "allowed"), [(False, "0"), (True, None)])
+def test_onnx_runtime_spins_only_where_it_may(
+    tiny_models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, spin: bool, allowed: str | None
+) -> None:
+    entries: dict[str, str] = {}
+    add = onnxruntime.SessionOptions.add_session_config_entry
+
+    def remember(options: Any, key: str, value: str) -> None:
+        entries[key] = value
+        add(options, key, value)
+
+    monkeypatch.setattr(onnxruntime.SessionOptions, "add_session_config_entry", remember)
+    load_interpreter(tiny_models["int8.onnx"], num_threads=2, spin=spin)
+
+    for pool in ("intra", "inter"):
+        assert entries.get(f"session.{pool}_op.allow_spinning") == allowed

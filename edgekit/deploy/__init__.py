@@ -1,0 +1,1 @@
+"""From a run on the host to what a board receives."""
