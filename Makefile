@@ -23,7 +23,7 @@ env: $(STAMP) ## Make the environment in .venv, pinned by constraints.txt. Insta
 # Keyed on the two files that decide what is installed.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[host,agent,dev,imagenet]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[host,flash,dev,imagenet]"
 	@touch $@
 
 demo: env ## Compress the built-in MobileNet to 8 bits, classify real pictures with the result.

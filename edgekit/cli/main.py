@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from edgekit.cli import (
+    agent,
     bench,
     bundle,
     classify,
@@ -63,6 +64,7 @@ for name, command in (
 ):
     app.command(name)(command)
 app.add_typer(data.app, name="data")
+app.add_typer(agent.app, name="agent")
 
 
 def _print_version(value: bool) -> None:

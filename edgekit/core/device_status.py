@@ -18,6 +18,10 @@ AgentState: TypeAlias = Literal["starting", "serving", "waiting", "wedged", "sto
 
 MqttState: TypeAlias = Literal["off", "connecting", "connected", "offline"]
 
+OutboxState: TypeAlias = Literal["stored", "renewed", "disk_full", "read_only", "unwritable"]
+"""`stored`: records are on disk; `renewed`: they are, in a new file, as the old one was damaged; otherwise they are in
+memory only, and why."""
+
 StageName: TypeAlias = Literal["capture_age", "preprocess", "inference", "post", "end_to_end"]
 
 STAGES: tuple[StageName, ...] = ("capture_age", "preprocess", "inference", "post", "end_to_end")
@@ -93,7 +97,10 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StageLatency(msgspec.Struct, frozen=True, kw_only=True):
-    """Latency of one stage, from a histogram: every figure is the upper edge of its bucket.
+    """Latency of one stage, from a histogram.
+
+    A percentile is the upper edge of its bucket, at most 0.8 % above the sample it stands for, or the exact maximum
+    where that is lower.
 
     Args:
         stage: Which.
@@ -156,6 +163,7 @@ class SystemStatus(msgspec.Struct, frozen=True, kw_only=True):
         temperature_c: Hottest thermal zone; None where there is none.
         throttle: None where the board does not tell.
         power_rails: Empty where there are none.
+        pss_mib: Memory of both, shared pages counted once, some seconds old; None where the kernel does not tell.
     """
 
     board: str
@@ -164,6 +172,7 @@ class SystemStatus(msgspec.Struct, frozen=True, kw_only=True):
     temperature_c: float | None
     throttle: ThrottleStatus | None
     power_rails: tuple[PowerRail, ...] = ()
+    pss_mib: float | None = None
 
 
 class LatencyWindow(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,6 +210,7 @@ class DriftStatus(msgspec.Struct, frozen=True, kw_only=True):
         flags: Names of what has drifted ("classes", "confidence", "brightness", "blur"); empty when nothing has.
         num_samples: Pictures kept for a human to label.
         samples_bytes: Their size on disk.
+        detail: Why no pictures can be kept (disk full, read-only), for people; "" when they can.
     """
 
     n: int
@@ -211,6 +221,7 @@ class DriftStatus(msgspec.Struct, frozen=True, kw_only=True):
     flags: tuple[str, ...] = ()
     num_samples: int = 0
     samples_bytes: int = 0
+    detail: str = ""
 
 
 class MqttStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,6 +234,8 @@ class MqttStatus(msgspec.Struct, frozen=True, kw_only=True):
         pending_bytes: Their size on disk.
         num_delivered: Records that the broker has acknowledged since the agent started.
         num_dropped: Records that were dropped because the outbox was full.
+        outbox: Where records wait.
+        num_ignored: Messages to this device that were no command.
     """
 
     state: MqttState = "off"
@@ -231,6 +244,8 @@ class MqttStatus(msgspec.Struct, frozen=True, kw_only=True):
     pending_bytes: int = 0
     num_delivered: int = 0
     num_dropped: int = 0
+    outbox: OutboxState = "stored"
+    num_ignored: int = 0
 
 
 class AnswerStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -53,7 +53,7 @@ def render_markdown(report: Report) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], num_left: int = 1) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], num_left: int = 1) -> str:
     """A table whose first `num_left` columns read from the left, the others right. Cells must be escaped already."""
     rule = ["---"] * num_left + ["---:"] * (len(header) - num_left)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
@@ -87,7 +87,7 @@ def _checks(report: Report) -> str:
         )
         for check in report.checks
     ]
-    return _table(("check", "", "measured", "bar", "layer"), rows, num_left=5)
+    return markdown_table(("check", "", "measured", "bar", "layer"), rows, num_left=5)
 
 
 def _sizes(report: Report) -> str:
@@ -99,7 +99,7 @@ def _sizes(report: Report) -> str:
     limit = findings.times_smaller(report, report.sizes.limit_bytes)
     rows.append(("order-0 limit", f"{report.sizes.limit_bytes:,}", f"{format_number(limit)}{TIMES}"))
     head = f"## Size: {format_bytes(report.sizes.tflite_bytes)} as TFLite"
-    return f"{head}\n\n{_table(('file', 'bytes', 'smaller'), rows)}"
+    return f"{head}\n\n{markdown_table(('file', 'bytes', 'smaller'), rows)}"
 
 
 def _accuracy(report: Report) -> str:
@@ -114,7 +114,7 @@ def _accuracy(report: Report) -> str:
         change = format_points(row.top1 - before.top1, digits) if before is not None and row is not before else ""
         top5 = format_percent(row.top5, digits)
         rows.append((name, format_percent(row.top1, digits), interval, top5, change, f"{row.n:,}"))
-    table = _table(("file", "top-1", "95 % interval", "top-5", "change", "pictures"), rows)
+    table = markdown_table(("file", "top-1", "95 % interval", "top-5", "change", "pictures"), rows)
     return f"## Accuracy\n\n{table}"
 
 
@@ -129,7 +129,7 @@ def _agreement(report: Report) -> str:
         )
         for name, beside, row in findings.agreement_rows(report)
     ]
-    table = _table(("file", "beside", "same top-1", "differ", "max logit error"), rows, num_left=2)
+    table = markdown_table(("file", "beside", "same top-1", "differ", "max logit error"), rows, num_left=2)
     return f"## Agreement\n\n{table}"
 
 
@@ -138,14 +138,14 @@ def _shrink(report: Report) -> str:
         return ""
     said = " ".join(escape_markdown(sentence) for sentence in shrinking.sentences(report, report.shrink))
     rows = [(row.what, row.before, row.after, row.change) for row in shrinking.comparisons(report, report.shrink)]
-    parts = [f"## Pruned, shared, coded\n\n{said}", _table(("", "original", "now", "change"), rows)]
+    parts = [f"## Pruned, shared, coded\n\n{said}", markdown_table(("", "original", "now", "change"), rows)]
     if report.shrink.channels:
         groups = [tuple(escape_markdown(cell) for cell in group) for group in shrinking.channel_rows(report.shrink)]
-        parts.append(_table(("layers", "channels", "stays because"), groups))
+        parts.append(markdown_table(("layers", "channels", "stays because"), groups))
     coded = [
         (escape_markdown(row.layer), *msgspec.structs.astuple(row)[1:]) for row in shrinking.coded_rows(report.shrink)
     ]
-    parts.append(_table(shrinking.CODING_TITLES, coded))
+    parts.append(markdown_table(shrinking.CODING_TITLES, coded))
     return "\n\n".join(parts)
 
 
@@ -159,12 +159,12 @@ def _bits(report: Report) -> str:
         for row in bits.point_rows(report.bits):
             label, *cells = (escape_markdown(str(cell)) for cell in msgspec.structs.astuple(row)[:-1])
             points.append((f"**{label}** (chosen)" if row.is_chosen else label, *cells))
-        parts.append(_table(bits.POINT_TITLES, points))
+        parts.append(markdown_table(bits.POINT_TITLES, points))
     if report.bits.layers:
         layers = [
             tuple(escape_markdown(cell) for cell in msgspec.structs.astuple(row)) for row in bits.grid_rows(report.bits)
         ]
-        parts.append(_table(bits.GRID_TITLES, layers))
+        parts.append(markdown_table(bits.GRID_TITLES, layers))
     return "\n\n".join(parts)
 
 
@@ -188,7 +188,7 @@ def _latency(report: Report) -> str:
     header = ("file", "runtime", "board", "threads", "queries", "p50 ms", "p90 ms", "p99 ms", "CPU p50 ms")
     least = findings.MIN_QUERIES
     note = f"Batch 1, after warm-up. A dash is withheld: p90 needs {least['p90']} queries, p99 {least['p99']}."
-    return f"## Latency\n\n{_table(header, rows, num_left=3)}\n\n{note}"
+    return f"## Latency\n\n{markdown_table(header, rows, num_left=3)}\n\n{note}"
 
 
 def _run(report: Report) -> str:

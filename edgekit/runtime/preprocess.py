@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.core.errors import DataError, GraphError, UsageError
+from edgekit.core.frame import ColorOrder
 from edgekit.core.preprocessing import Interpolation, PreprocessSpec
 from edgekit.core.quant import QuantParams
 from edgekit.runtime.reading import Picture, decode_picture, read_picture
@@ -26,7 +27,7 @@ _FILTERS: dict[Interpolation, int] = {
 }
 
 
-def fit_picture(picture: Picture, spec: PreprocessSpec) -> Picture:
+def fit_picture(picture: Picture, spec: PreprocessSpec, *, color_order: ColorOrder = "rgb") -> Picture:
     """Crop and resize one picture to the model's input size, without distorting it.
 
     The largest centred window with the input's aspect ratio is shrunk by `crop_fraction`, cut out, and resized to
@@ -35,12 +36,14 @@ def fit_picture(picture: Picture, spec: PreprocessSpec) -> Picture:
     means (a single filter would skip pixels); then the named filter does the rest.
 
     Args:
-        picture: uint8 [height, width, 3 (RGB) or 1 (gray)].
+        picture: uint8 [height, width, 3 or 1 (gray)].
         spec: What the model expects.
+        color_order: Order of the picture's three channels; cameras give "bgr". Swapping the few pixels that are left
+            is cheaper than swapping the frame, and the same: every channel is resized alone.
 
     Returns:
-        uint8 [*spec.input_size, spec.num_channels], contiguous. Gray is repeated for a model that wants RGB, RGB is
-        weighted to gray (ITU-R BT.601) for one that wants gray.
+        uint8 [*spec.input_size, spec.num_channels], RGB, contiguous. Gray is repeated for a model that wants RGB,
+        color is weighted to gray (ITU-R BT.601) for one that wants gray.
 
     Raises:
         DataError: No picture array, or 0 pixels.
@@ -53,12 +56,15 @@ def fit_picture(picture: Picture, spec: PreprocessSpec) -> Picture:
     rows, columns, num_halvings = _centre_window(picture.shape[0], picture.shape[1], spec)
     window = picture[rows, columns]
     if spec.num_channels == 1 and window.shape[2] == 3:
-        window = cast("Picture", cv2.cvtColor(window, cv2.COLOR_RGB2GRAY))
+        code = cv2.COLOR_BGR2GRAY if color_order == "bgr" else cv2.COLOR_RGB2GRAY
+        window = cast("Picture", cv2.cvtColor(window, code))
     for _ in range(num_halvings):
         half = (window.shape[1] // 2, window.shape[0] // 2)
         window = cast("Picture", cv2.resize(window, half, interpolation=cv2.INTER_AREA))
     if window.shape[:2] != (height, width):
         window = cast("Picture", cv2.resize(window, (width, height), interpolation=_FILTERS[spec.interpolation]))
+    if color_order == "bgr" and window.ndim == 3 and window.shape[2] == 3:
+        window = cast("Picture", cv2.cvtColor(window, cv2.COLOR_BGR2RGB))
     window = np.reshape(window, (height, width, -1))  # OpenCV drops a channel dimension of 1
     if window.shape[2] != spec.num_channels:
         window = np.repeat(window, spec.num_channels, axis=2)

@@ -66,7 +66,6 @@ class Course:
         """The camera is open."""
         self._enter("streaming", now_ns)
         self.facts = facts
-        self._at_opening = counters
         fps = self._request.fps or facts.fps
         self._rate = RateMeter(max(3.0, 4 / fps) if fps else 3.0)
         self._rate.restart(now_ns, counters.num_grabbed)
@@ -110,9 +109,10 @@ class Course:
         deadline_ns = self.deadline_ns(counters)
         return "kill" if deadline_ns is not None and now_ns > deadline_ns else "nothing"
 
-    def opening(self, now_ns: int) -> None:
+    def opening(self, now_ns: int, counters: Counters) -> None:
         """The child was told to open."""
         self._enter("opening", now_ns)
+        self._at_opening = counters  # not when it says that it has: frames may have come by then
 
     def deadline_ns(self, counters: Counters) -> int | None:
         """When something is to be done next; None for nothing in sight."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from edgekit.agent.camera import CAMERAS, CameraRequest, check_camera, show_source
 from edgekit.agent.capture.course import Course
-from edgekit.agent.capture.link import NEVER_NS, AgentLink, Bell
+from edgekit.agent.capture.link import NEVER_NS, AgentLink, Bell, Counters, SpentLink
 from edgekit.agent.capture.messages import Ended, Lost, Open, Opened, Ready
 from edgekit.agent.capture.rules import SECOND_NS
 from edgekit.agent.capture.worker import CaptureProcess
@@ -56,7 +56,7 @@ class CaptureSupervisor:
         self._bell = Bell()
         self._taken = Bell()
         self._wake = Bell()
-        self._link = AgentLink()
+        self._link: AgentLink | SpentLink = SpentLink(Counters())
         self._child: CaptureProcess | None = None
         self._unreaped: list[CaptureProcess] = []
         self._num_openings = 0
@@ -93,7 +93,7 @@ class CaptureSupervisor:
             if self._is_stopped:
                 return
             self._is_stopped = True
-            self._link.close_descriptor()
+            self._link = SpentLink(self._link.counters())
             for bell in (self._bell, self._taken, self._wake):
                 bell.close()
 
@@ -220,18 +220,19 @@ class CaptureSupervisor:
 
     def _spawn(self) -> None:
         counters = self._link.counters()
-        old = self._link
-        self._link = AgentLink(counters.num_grabbed)
-        self._link.want(self._want_ns)  # read after the link is in place: `want` writes in the other order
-        old.close_descriptor()
         self._num_openings = 0
-        now_ns = time.monotonic_ns()
         try:
-            self._child = CaptureProcess(self._request.kind, self._link, self._bell, self._taken)
+            link = AgentLink(counters.num_grabbed)
+            try:
+                self._child = CaptureProcess(self._request.kind, link, self._bell, self._taken)
+            finally:
+                link.close_descriptor()
         except OSError as error:
-            self._course.lost(now_ns, f"no capture process: {error}", self._link.counters(), child_died=True)
+            self._course.lost(time.monotonic_ns(), f"no capture process: {error}", counters, child_died=True)
             return
-        self._course.spawned(now_ns)
+        self._link = link
+        link.want(self._want_ns)  # read after the link is in place: `want` writes in the other order
+        self._course.spawned(time.monotonic_ns())
 
     def _open(self) -> None:
         if self._child is None:
@@ -242,7 +243,7 @@ class CaptureSupervisor:
             return
         self._num_openings += 1
         self._child.open_camera(Open(request=self._request))
-        self._course.opening(time.monotonic_ns())
+        self._course.opening(time.monotonic_ns(), self._link.counters())
 
     def _lose(self, why: str | None) -> None:
         """The child is to be killed, for the reason given, or is dead already."""

@@ -17,7 +17,7 @@ JPEG = cv2.imencode(".jpg", np.full((16, 16, 3), 90, np.uint8))[1].tobytes()
 BODIES = st.lists(st.binary(max_size=200).filter(lambda body: b"--frame" not in body), min_size=1, max_size=5)
 
 
-def collect(stream: bytes, cuts: list[int], boundary: bytes = b"--frame") -> list[bytes]:
+def collect(stream: bytes, cuts: list[int], boundary: bytes | None = b"--frame") -> list[bytes]:
     """All parts, the stream fed in pieces."""
     parser = PartParser(boundary)
     parts: list[bytes] = []
@@ -88,6 +88,18 @@ def test_stream_is_found_again_after_a_wrong_length(declared: int) -> None:
 def test_part_larger_than_any_picture_is_refused(stream: bytes) -> None:
     with pytest.raises(DataError):
         collect(stream, [])
+
+
+@pytest.mark.parametrize("cut", [0, 1, 9, 10, 11, 30])
+def test_boundary_is_learnt_from_the_first_line(cut: int) -> None:
+    stream = b"--ffmpeg\r\nContent-length: %d\r\n\r\n" % len(JPEG) + JPEG + b"\r\n"
+
+    assert collect(stream * 2, [cut], boundary=None) == [JPEG, JPEG]
+
+
+def test_stream_without_a_boundary_is_refused() -> None:
+    with pytest.raises(DataError, match="expected a boundary"):
+        collect(b"<html>" + bytes(300), [], boundary=None)
 
 
 def test_endless_noise_takes_no_memory() -> None:

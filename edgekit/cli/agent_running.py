@@ -1,0 +1,122 @@
+"""Running an agent from the command line: signals, the line on the terminal, one JSON document per second."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edgekit.agent.config import AgentConfig
+from edgekit.agent.lifecycle.heartbeats import Beat
+from edgekit.agent.model import load_model
+from edgekit.agent.recognition import Recognizer
+from edgekit.agent.service import Agent, Loaded
+from edgekit.agent.status_line import status_line
+from edgekit.cli.console import QUIET_VARIABLE, is_set
+from edgekit.core.device_status import DeviceStatus
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from edgekit.agent.reporter import StatusSink
+
+
+class JsonLines:
+    """A sink of snapshots that prints each as one line. Who reads no more ends the agent, as a closed pipe should.
+
+    Args:
+        stop: Set when nobody reads any more.
+    """
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def offer(self, status: DeviceStatus) -> None:
+        """Print one."""
+        try:
+            sys.stdout.write(msgspec.json.encode(status).decode() + "\n")
+            sys.stdout.flush()
+        except (BrokenPipeError, ValueError):
+            self._stop.set()
+
+
+class TerminalLine:
+    """A sink of snapshots that keeps one line on the terminal, on standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live as RichLive
+
+        self._live = RichLive(console=Console(stderr=True), auto_refresh=False, transient=False)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.stop()
+
+    def offer(self, status: DeviceStatus) -> None:
+        """Replace the line."""
+        from rich.text import Text
+
+        self._live.update(Text(status_line(status)), refresh=True)
+
+
+def run_agent(config: AgentConfig, *, as_json: bool) -> None:
+    """Run until a signal, the end of the camera's file, or enough answers. Raises as `Agent` and `Agent.run`."""
+    stop = threading.Event()
+    with contextlib.ExitStack() as stack:
+        sinks: list[StatusSink] = []
+        if as_json:
+            sinks.append(JsonLines(stop))
+        elif sys.stderr.isatty() and not is_set(QUIET_VARIABLE):
+            sinks.append(stack.enter_context(TerminalLine()))
+        agent = Agent(config, lambda beat: load(config, agent.outside.state_dir, beat), sinks)
+        stack.enter_context(signals_set(stop, agent.reload))
+        agent.run(stop)
+        if agent.is_stuck:
+            # the runtime does not come back: waiting for its thread would be hanging at the very end
+            sys.stdout.flush()
+            os._exit(0)
+
+
+def load(config: AgentConfig, state_dir: Path, beat: Beat) -> Loaded:
+    """Load the configured bundle; where what made it is installed, a run folder, too."""
+    serving = load_model(Path(config.bundle), config.model, state_dir, make_bundle=bundle_run_folder, beat=beat)
+    return Loaded(recognizer=Recognizer(serving.classifier), status=serving.status, baseline=serving.baseline)
+
+
+def bundle_run_folder(run_dir: Path, folder: Path) -> Path:
+    """A bundle of a run folder. Its maker is imported only here: an agent on a board never needs it."""
+    from edgekit.deploy.bundling import bundle_run
+
+    return bundle_run(run_dir, folder)
+
+
+@contextlib.contextmanager
+def signals_set(stop: threading.Event, reload: Callable[[], None]) -> Generator[None, None, None]:
+    """While inside, SIGTERM and Ctrl-C set the event, a second Ctrl-C interrupts as usual, SIGHUP loads again."""
+
+    def on_signal(number: int, frame: object) -> None:
+        del frame
+        if number == signal.SIGHUP:
+            reload()
+            return
+        if number == signal.SIGINT and stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
