@@ -53,6 +53,23 @@ def stage_rows(n: int) -> tuple[StageLatency, ...]:
     )
 
 
+MODEL = ModelStatus(
+    name="mobilenet_v2_w0.5",
+    scheme="static_wi8_ai8",
+    sha256="3f7a1b" + "0" * 58,
+    release=7,
+    packed_bytes=661_220,
+    file_bytes=731_904,
+    resident_mib=6.4,
+    load_ms=48.2,
+    first_inference_ms=61.9,
+    num_golden=8,
+    runtime="litert 2.3.0",
+    num_threads=2,
+    num_classes=10,
+)
+
+
 def build_status(**changes: object) -> DeviceStatus:
     """A board that serves and has everything, with some fields replaced."""
     top = tuple(zip(CLASSES, (0.87, 0.08, 0.03, 0.015, 0.005), strict=True))
@@ -75,21 +92,7 @@ def build_status(**changes: object) -> DeviceStatus:
             num_lost=2,
             time_source="driver",
         ),
-        model=ModelStatus(
-            name="mobilenet_v2_w0.5",
-            scheme="static_wi8_ai8",
-            sha256="3f7a1b" + "0" * 58,
-            release=7,
-            packed_bytes=661_220,
-            file_bytes=731_904,
-            resident_mib=6.4,
-            load_ms=48.2,
-            first_inference_ms=61.9,
-            num_golden=8,
-            runtime="litert 2.3.0",
-            num_threads=2,
-            num_classes=10,
-        ),
+        model=MODEL,
         answer=AnswerStatus(label="T-shirt/top", confidence=0.87, top=top, age_ms=27.3, sequence=2_795_112),
         fps_out=14.9,
         num_answers=1_397_111,

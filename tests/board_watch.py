@@ -7,7 +7,6 @@ import selectors
 import subprocess
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from emulated_device.remote import Remote
@@ -29,7 +28,7 @@ class Watch:
     def __enter__(self) -> Watch:
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process.returncode is None:
             self.stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from board_watch import Watch
 from emulated_device.board import Board
 

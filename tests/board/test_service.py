@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from board_devices import running_board, running_guest
 from board_watch import Look, Watch
 from bundles import write_run
-from emulated_device.remote import Remote
-
 from edgekit.deploy.bundling import BundleRequest, make_bundle
+from emulated_device.remote import Remote
 
 pytestmark = [pytest.mark.board, pytest.mark.timeout(900)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from board_watch import Look, Watch
 from emulated_device.guest import Guest
 
