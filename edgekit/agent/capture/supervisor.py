@@ -242,8 +242,8 @@ class CaptureSupervisor:
             self._spawn()
             return
         self._num_openings += 1
+        self._course.opening(time.monotonic_ns(), self._link.counters())  # counted before a frame can come
         self._child.open_camera(Open(request=self._request))
-        self._course.opening(time.monotonic_ns(), self._link.counters())
 
     def _lose(self, why: str | None) -> None:
         """The child is to be killed, for the reason given, or is dead already."""
