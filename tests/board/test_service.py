@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from board_devices import running_board, running_guest
 from board_watch import Look, Watch
 from bundles import write_run
-from emulated_device.remote import Remote
-
 from edgekit.deploy.bundling import BundleRequest, make_bundle
+from emulated_device.remote import Remote
 
 pytestmark = [pytest.mark.board, pytest.mark.timeout(900)]
 
@@ -70,7 +71,8 @@ def watch(device: Remote) -> Iterator[Watch]:
             looks.until(is_serving, 180)
             yield looks
     finally:
-        print(device.run("journalctl -u edgekit-agent -n 40 --no-pager; systemctl stop edgekit-agent", timeout_s=120))
+        # pytest shows it when the test fails.
+        sys.stdout.write(device.run("journalctl -u edgekit-agent -n 40 --no-pager; systemctl stop edgekit-agent"))
 
 
 def test_service_answers_frames_after_its_golden_pictures(device: Remote, watch: Watch) -> None:
