@@ -12,14 +12,9 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROGRAMS = ("bash", "dirname", "false", "make", "mktemp", "rm", "sh", "test", "true")
+_CI_NEEDS = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").partition('needs="')[2].partition('"')[0]
 NEEDED = tuple(
-    line.partition(":")[0]
-    for line in (REPOSITORY / ".ci" / "run")
-    .read_text(encoding="utf-8")
-    .partition('needs="')[2]
-    .partition('"')[0]
-    .splitlines()
-    if ": " in line and not line.startswith(("make:", " "))
+    line.partition(":")[0] for line in _CI_NEEDS.splitlines() if ": " in line and not line.startswith(("make:", " "))
 )
 """Programs that the tests need: one per line of the list in .ci/run."""
 

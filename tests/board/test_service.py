@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def watch(device: Remote) -> Iterator[Watch]:
             looks.until(is_serving, 180)
             yield looks
     finally:
-        print(device.run("journalctl -u edgekit-agent -n 40 --no-pager; systemctl stop edgekit-agent", timeout_s=120))
+        # pytest shows it when the test fails.
+        sys.stdout.write(device.run("journalctl -u edgekit-agent -n 40 --no-pager; systemctl stop edgekit-agent"))
 
 
 def test_service_answers_frames_after_its_golden_pictures(device: Remote, watch: Watch) -> None:
