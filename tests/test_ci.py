@@ -40,7 +40,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bin_dir(tmp_path: Path) -> Path:
-    """All programs there are: the few that .ci/run needs, python3, those that the tests need, and an apt-get that takes notes."""
+    """All programs there are: those that .ci/run and the tests need, and an apt-get that takes notes."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in PROGRAMS:
