@@ -88,7 +88,7 @@ def test_stop_says_offline_and_keeps_what_waits_when_the_broker_is_away(tmp_path
 
 def test_nothing_is_lost_and_the_order_stays_when_the_broker_is_killed_mid_stream(tmp_path: Path, start: Any) -> None:
     # With QoS 0 for the listener the broker passes everything on before it acknowledges it. With QoS 1, what it still
-    # holds back, and what lies in the socket of a listener that fails to answer, dies with it: no publisher can help that.
+    # holds back, and what lies in the socket of a listener that cannot answer, dies with it: no publisher can help it.
     broker = Broker(tmp_path / "broker", "set_tcp_nodelay true")
     with running(broker):
         subscriber = Subscriber(broker.port, qos=0)
