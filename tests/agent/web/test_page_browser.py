@@ -147,11 +147,12 @@ def test_page_shows_every_trouble_and_takes_it_back(live: Live, serve: Serve, op
         feeder.status = troubled()
         for text in (
             "Camera slow. 6.1 of 30 frames per second.",
-            "Board slowed down. under-voltage.",
+            "Board slowed down. Under-voltage.",
             "Drift. Not as in training: classes, blur.",
             "MQTT offline. Connection refused. 1,234 records wait.",
         ):
             wait_for_notice(page, text)
+        assert page.locator("#alerts").inner_text() == "Camera slow. Board slowed down. Drift. MQTT offline."
 
         feeder.is_paused = True
         lost = replace_camera(build_status(state="waiting"), state="lost", detail="no frame for 2 s", retry_in_s=3.25)

@@ -183,7 +183,7 @@ function notices(now) {
   const camera = cameraNotice(status.camera);
   if (camera) found.push(camera);
   const slowed = slowedBy(status);
-  if (slowed.length) found.push(["warn", "Board slowed down.", `${slowed.map(word).join(", ")}.`]);
+  if (slowed.length) found.push(["warn", "Board slowed down.", sentence(slowed.map(word).join(", "))]);
   if (status.drift?.flags.length) found.push(["warn", "Drift.", `Not as in training: ${status.drift.flags.map(word).join(", ")}.`]);
   if (status.mqtt.state === "offline") found.push(["warn", "MQTT offline.", `${sentence(status.mqtt.detail)}${count(status.mqtt.num_pending)} records wait.`]);
   return found;
@@ -196,6 +196,7 @@ function renderNotices(now) {
   const text = JSON.stringify(list);
   if (text === drawnNotices) return;
   drawnNotices = text;
+  setText(at("alerts"), list.map(([, title]) => title).join(" ")); // read aloud without the seconds that count down
   at("notices").replaceChildren(...list.map(([level, title, more]) => {
     const item = make("li");
     item.dataset.level = level;
