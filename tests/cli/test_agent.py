@@ -118,6 +118,15 @@ class TestRun:
         agent.wait(state="serving")
         assert agent.end(signal.SIGINT) == 0
 
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_signal_to_the_whole_group_is_no_loss_of_the_camera(self, run_agent: Any, number: signal.Signals) -> None:
+        agent = run_agent()
+        agent.wait(state="serving")
+        for pid in (*children_of(agent.process.pid), agent.process.pid):
+            os.kill(pid, number)
+        assert agent.wait(state="stopping").camera.state == "streaming"
+        assert agent.process.wait(timeout=DEADLINE_S) == 0
+
     def test_run_folder_serves_on_the_host_that_made_it(self, run_agent: Any, compressed: tuple[Path, Outcome]) -> None:
         agent = run_agent("--frames", "5", what=compressed[0])
         assert agent.wait(num_answers=5).model.release is None
