@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import re
 import select
 import signal
 import subprocess
@@ -166,6 +169,22 @@ class TestRun:
         agent.process.stdout.close()
         assert agent.process.wait(timeout=DEADLINE_S) == 0
         agent.process.stdout = None
+
+    def test_terminal_shows_one_line_and_the_log_stands_above_it(self, bundle: Path, tmp_path: Path) -> None:
+        terminal, inner = pty.openpty()
+        options = ["--bundle", bundle, "--camera", CAMERA, "--http", "off", "--state", tmp_path, "--frames", "40"]
+        process = start_process("agent", "run", *options, stdout=subprocess.DEVNULL, stderr=inner)
+        os.close(inner)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal says that its other end is closed
+            while piece := os.read(terminal, 1 << 16):
+                shown += piece
+        os.close(terminal)
+        assert process.wait(timeout=DEADLINE_S) == 0
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+        lines = [line for part in text.split("\n") for line in part.split("\r") if line]
+        assert any(line.startswith("serving | ") for line in lines)
+        assert [line for line in lines if "agent: stopping" in line] == ["agent: stopping"]
 
     def test_camera_that_is_not_there_is_a_state_that_is_told(self, run_agent: Any) -> None:
         agent = run_agent("--camera", "http://127.0.0.1:9/video")
