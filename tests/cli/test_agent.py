@@ -22,6 +22,7 @@ import pytest
 
 from command_line import Outcome, assert_fails, edgekit, start_process
 from edgekit.core.device_status import DeviceStatus
+from mqtt_broker import Broker, Subscriber, running, unique, wait_until
 
 DEADLINE_S = 60.0
 CAMERA = "synthetic:320x240@30"
@@ -169,6 +170,26 @@ class TestRun:
         agent.process.stdout.close()
         assert agent.process.wait(timeout=DEADLINE_S) == 0
         agent.process.stdout = None
+
+    def test_records_reach_the_broker_and_none_is_lost_when_the_agent_ends(
+        self, run_agent: Any, tmp_path: Path
+    ) -> None:
+        settings = tmp_path / "agent.toml"
+        settings.write_text("[mqtt]\ninterval_s = 1.0\n")
+        with running(Broker(tmp_path / "broker")) as broker:
+            first = Subscriber(broker.port)
+            agent = run_agent("--config", settings, "--mqtt", f"127.0.0.1:{broker.port}", "--device-id", "kitchen")
+            agent.wait(state="serving")
+            wait_until(lambda: len(unique(first.records)) >= 3, "three records")
+            assert agent.end() == 0
+            wait_until(lambda: first.last("edgekit/kitchen/availability") == b"offline", "the agent says goodbye")
+            num_before = len(unique(first.records))
+            again = run_agent("--config", settings, "--mqtt", f"127.0.0.1:{broker.port}", "--device-id", "kitchen")
+            wait_until(lambda: len(unique(first.records)) >= num_before + 3, "records of the next life")
+            assert again.end() == 0
+            sequences = [record["sequence"] for record in unique(first.records)]
+            first.close()
+        assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
 
     def test_terminal_shows_one_line_and_the_log_stands_above_it(self, bundle: Path, tmp_path: Path) -> None:
         terminal, inner = pty.openpty()
