@@ -209,6 +209,7 @@ def test_page_says_when_figures_are_old(live: Live, serve: Serve, open_page: Ope
         wait_for_notice(page, "Figures are old.")
 
 
+@pytest.mark.slow
 def test_page_says_when_the_connection_is_lost_and_comes_back(live: Live, open_page: Open) -> None:
     server = WebServer(WebConfig(port=0), live)
     server.start()
