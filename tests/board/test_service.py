@@ -65,8 +65,8 @@ def install(remote: Remote, folder: Path) -> None:
 @pytest.fixture
 def watch(device: Remote) -> Iterator[Watch]:
     """The service, started and serving; stopped at the end, its journal shown when the test fails."""
-    device.run("systemctl reset-failed edgekit-agent 2>/dev/null; systemctl start edgekit-agent", timeout_s=300)
     try:
+        device.run("systemctl reset-failed edgekit-agent 2>/dev/null; systemctl start edgekit-agent", timeout_s=300)
         with Watch(device, "exec python3 -u /opt/edgekit/tests/board/watch_service.py") as looks:
             looks.until(is_serving, 180)
             yield looks
