@@ -21,7 +21,7 @@ from edgekit.report.device_page import render_device_html
 from edgekit.report.formatting import TIMES
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 VOID = {"meta", "rect", "line", "polyline", "wbr"}
 PAYLOAD = "<script>alert(1)</script>\"'|`*&\x1b[2J"
@@ -90,6 +90,86 @@ def test_page_says_what_was_recorded(kitchen: DeviceReport, report: Report) -> N
     assert len(page.ids) == len(set(page.ids))
     links = [value for name, value in page.attributes if name == "href"]
     assert {link[1:] for link in links} <= set(page.ids)
+
+
+@pytest.mark.parametrize("build", [bare, day, poisoned])
+def test_page_asks_for_nothing_and_runs_nothing(build: Callable[[], DeviceRecord]) -> None:
+    page = Parsed(render_device_html(build_device_report(build())))
+
+    assert "script" not in page.tags
+    assert not {"src", "srcset", "action", "xlink:href"} & {name for name, _ in page.attributes}
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+    policy = next(value for name, value in page.attributes if name == "content" and "default-src" in value)
+    assert "default-src 'none'" in policy
+    assert "script-src" not in policy
+    assert "\x1b" not in page.words
+
+
+def test_page_without_a_run_has_no_host(kitchen: DeviceReport) -> None:
+    page = Parsed(render_device_html(msgspec.structs.replace(kitchen, host=None)))
+
+    assert "Beside the host" not in page.words
+    assert "float ONNX" not in page.words
+
+
+def test_page_of_a_bare_record_says_what_is_missing() -> None:
+    page = Parsed(render_device_html(build_device_report(bare())))
+
+    for words in (
+        "The agent is starting",
+        "No model was loaded",
+        "No frame was answered",
+        "Not one window",
+        "no sensor",
+    ):
+        assert words in page.words
+
+
+def test_withheld_percentiles_say_why() -> None:
+    few = build_device_report(DeviceRecord(statuses=(status(0),), num_damaged=0, num_newer=0))
+    page = Parsed(render_device_html(few))
+
+    assert ("title", "p99 needs at least 662 queries to be proven; 280 were made") in page.attributes
+
+
+@pytest.mark.parametrize("build", [bare, day, poisoned])
+def test_markdown_is_tables_that_no_name_breaks(build: Callable[[], DeviceRecord], report: Report) -> None:
+    text = render_device_markdown(build_device_report(build(), report), report)
+
+    tables = [block.splitlines() for block in re.split(r"\n\n", text) if block.startswith("|")]
+    assert tables
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
+    assert "<script>" not in text
+    assert "\x1b" not in text
+
+
+def test_markdown_has_the_numbers_of_the_page(kitchen: DeviceReport, report: Report) -> None:
+    text = render_device_markdown(kitchen, report)
+
+    assert "# kitchen: Answers 30.0 frames a second" in text
+    assert "| end to end | 50,400 | 26.4 | 25.4 | 33.0 | 48.3 | 58.4 |" in text
+    assert "| packed (.ekz) | 661 kB | 661 kB |" in text
+    assert f"Median: 34.5{TIMES} the host." in text
+
+
+@pytest.fixture
+def open_page(browser: Browser, tmp_path: Path) -> Iterator[Callable[[str], Page]]:
+    troubles: list[str] = []
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.on("request", lambda request: None if request.url.startswith("file:") else troubles.append(request.url))
+    page.on("console", lambda message: troubles.append(message.text))
+
+    def open_html(html: str) -> Page:
+        path = tmp_path / "device.html"
+        path.write_text(html, encoding="utf-8")
+        page.goto(path.as_uri())
+        return page
+
+    yield open_html
+    page.close()
+    assert troubles == []
 
 
 @pytest.mark.parametrize("build", [bare, day, poisoned])
