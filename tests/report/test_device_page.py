@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -169,96 +168,6 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[Callable[[str], Page
 
     yield open_html
     page.close()
-    assert troubles == []
-
-
-@pytest.mark.parametrize("build", [bare, day, poisoned])
-def test_page_asks_for_nothing_and_runs_nothing(build: Callable[[], DeviceRecord]) -> None:
-    page = Parsed(render_device_html(build_device_report(build())))
-
-    assert "script" not in page.tags
-    assert not {"src", "srcset", "action", "xlink:href"} & {name for name, _ in page.attributes}
-    assert not any(name.startswith("on") for name, _ in page.attributes)
-    policy = next(value for name, value in page.attributes if name == "content" and "default-src" in value)
-    assert "default-src 'none'" in policy
-    assert "script-src" not in policy
-    assert "\x1b" not in page.words
-
-
-def test_page_without_a_run_has_no_host(kitchen: DeviceReport) -> None:
-    page = Parsed(render_device_html(msgspec.structs.replace(kitchen, host=None)))
-
-    assert "Beside the host" not in page.words
-    assert "float ONNX" not in page.words
-
-
-def test_page_of_a_bare_record_says_what_is_missing() -> None:
-    page = Parsed(render_device_html(build_device_report(bare())))
-
-    for words in (
-        "The agent is starting",
-        "No model was loaded",
-        "No frame was answered",
-        "Not one window",
-        "no sensor",
-    ):
-        assert words in page.words
-
-
-def test_withheld_percentiles_say_why() -> None:
-    few = build_device_report(DeviceRecord(statuses=(status(0),), num_damaged=0, num_newer=0))
-    page = Parsed(render_device_html(few))
-
-    assert ("title", "p99 needs at least 662 queries to be proven; 280 were made") in page.attributes
-
-
-@pytest.mark.parametrize("build", [bare, day, poisoned])
-def test_markdown_is_tables_that_no_name_breaks(build: Callable[[], DeviceRecord], report: Report) -> None:
-    text = render_device_markdown(build_device_report(build(), report), report)
-
-    tables = [block.splitlines() for block in re.split(r"\n\n", text) if block.startswith("|")]
-    assert tables
-    for table in tables:
-        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
-    assert "<script>" not in text
-    assert "\x1b" not in text
-
-
-def test_markdown_has_the_numbers_of_the_page(kitchen: DeviceReport, report: Report) -> None:
-    text = render_device_markdown(kitchen, report)
-
-    assert "# kitchen: Answers 30.0 frames a second" in text
-    assert "| end to end | 50,400 | 26.4 | 25.4 | 33.0 | 48.3 | 58.4 |" in text
-    assert "| packed (.ekz) | 661 kB | 661 kB |" in text
-    assert f"Median: 34.5{TIMES} the host." in text
-
-
-@pytest.fixture(scope="module")
-def open_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Page]]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
-    program = next((found for name in ("chromium", "google-chrome") if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("no chromium on the PATH")
-    troubles: list[str] = []
-    path = tmp_path_factory.mktemp("device") / "device.html"
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu"], timeout=PATIENCE_MS
-        )
-        page = running.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        page.on(
-            "request", lambda request: troubles.append(request.url) if not request.url.startswith("file:") else None
-        )
-        page.on("console", lambda message: troubles.append(message.text))
-
-        def open_html(html: str) -> Page:
-            Path(path).write_text(html, encoding="utf-8")
-            page.goto(path.as_uri())
-            return page
-
-        yield open_html
-        running.close()
     assert troubles == []
 
 
