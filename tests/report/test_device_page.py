@@ -70,7 +70,7 @@ def poisoned() -> DeviceRecord:
             return {name: poison(item, name) for name, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [poison(item, key) for item in value]
-        fixed = {"stage", "state", "time_source"}
+        fixed = {"stage", "state", "time_source", "outbox"}
         return PAYLOAD if isinstance(value, str) and key not in fixed else value
 
     statuses = msgspec.convert(poison(msgspec.to_builtins(day(40).statuses)), tuple[type(status(0)), ...])
