@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from edgekit.cli import installing
 from edgekit.cli.console import plain_table, print_json, show
 
-app = typer.Typer(help="The camera classifier: run it, look at the pictures that it kept.", no_args_is_help=True)
+app = typer.Typer(help="The camera classifier: run it, change its model, look at the pictures that it kept.", no_args_is_help=True)
+installing.register(app)
 
 
 @app.command("run")

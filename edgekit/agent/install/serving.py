@@ -1,0 +1,143 @@
+"""How installer and agent find each other: a note of the agent's about what it serves, and SIGHUP.
+
+The note lies beside the releases (`agent.json`), and is as good as the lock on `agent.lock` that the agent holds while
+it lives: a note without a holder is an old one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from edgekit.agent.install.installer import Activate
+
+NOTE, HOLDER = "agent.json", "agent.lock"
+HAND_OVER_S = 60.0
+"""How long an agent may take to load a release that has just passed its trial."""
+
+_LOOK_S = 0.05
+
+
+class ServingNote(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent says about itself.
+
+    Args:
+        pid: Its process.
+        digest: Release that it serves; None while it loads the first one.
+        num_loads: Rises whenever it has taken or refused a release.
+        refused: Release that it would not take last; None for none.
+        reason: Why.
+    """
+
+    pid: int
+    digest: str | None = None
+    num_loads: int = 0
+    refused: str | None = None
+    reason: str = ""
+
+
+class ServingPost:
+    """Where an agent says what it serves. What cannot be written is left out: serving is what counts.
+
+    Args:
+        state_dir: Folder with the releases.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._dir = state_dir
+        self._note = ServingNote(pid=os.getpid())
+        self._holder: int | None = None
+
+    def open(self) -> None:
+        """Say that there is an agent."""
+        with contextlib.suppress(OSError):
+            self._holder = os.open(self._dir / HOLDER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(self._holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._write(self._note)
+
+    def took(self, digest: str) -> None:
+        """Say that a release serves."""
+        self._write(ServingNote(pid=os.getpid(), digest=digest, num_loads=self._note.num_loads + 1))
+
+    def refused(self, digest: str | None, reason: str) -> None:
+        """Say that a release may not serve, and that the one before goes on."""
+        note = msgspec.structs.replace(
+            self._note, num_loads=self._note.num_loads + 1, refused=digest, reason=reason
+        )
+        self._write(note)
+
+    def close(self) -> None:
+        """Say that there is none any more. Idempotent."""
+        if self._holder is not None:
+            os.close(self._holder)
+            self._holder = None
+            with contextlib.suppress(OSError):
+                (self._dir / NOTE).unlink(missing_ok=True)
+
+    def _write(self, note: ServingNote) -> None:
+        self._note = note
+        path, beside = self._dir / NOTE, self._dir / f".{NOTE}.new"
+        with contextlib.suppress(OSError):
+            beside.write_bytes(msgspec.json.encode(note))
+            beside.replace(path)
+
+
+def find_agent(state_dir: Path) -> ServingNote | None:
+    """The agent that serves from a folder; None when there is none."""
+    try:
+        descriptor = os.open(state_dir / HOLDER, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # somebody holds it, so somebody lives
+        return _read_note(state_dir / NOTE)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def hand_over(state_dir: Path, timeout_s: float = HAND_OVER_S) -> Activate:
+    """Make the function that tells the agent of a folder which release `current` names now.
+
+    Args:
+        state_dir: Folder with the releases.
+        timeout_s: How long the agent may take.
+    """
+
+    def activate(digest: str | None) -> str:
+        before = find_agent(state_dir)
+        if before is None or before.digest == digest:
+            return ""
+        try:
+            os.kill(before.pid, signal.SIGHUP)
+        except OSError as error:
+            return f"process {before.pid} cannot be told: {error.strerror or error}"
+        until_s = time.monotonic() + timeout_s
+        while time.monotonic() < until_s:
+            note = find_agent(state_dir)
+            if note is None or note.pid != before.pid:
+                return "the agent ended while it loaded the release"
+            if note.digest == digest:
+                return ""
+            if note.num_loads != before.num_loads:
+                return note.reason or "it says nothing more"
+            time.sleep(_LOOK_S)
+        return f"it did not take it within {timeout_s:g} s"
+
+    return activate
+
+
+def _read_note(path: Path) -> ServingNote | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ServingNote)
+    except (OSError, msgspec.DecodeError):
+        return None
