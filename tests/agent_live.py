@@ -6,6 +6,7 @@ import itertools
 import math
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import cv2
 import msgspec
@@ -28,6 +29,9 @@ from edgekit.core.device_status import (
     ThrottleStatus,
 )
 from edgekit.core.frame import Answer, ColorOrder, Frame
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
 
@@ -181,7 +185,7 @@ class Feeder:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._feed, name="feeder")
 
-    def __enter__(self) -> Feeder:
+    def __enter__(self) -> Self:
         self.live.put_status(self.status)
         self._thread.start()
         return self

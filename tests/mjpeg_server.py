@@ -84,9 +84,9 @@ class MjpegServer:
         """Close the port, and every connection: the camera has no power."""
         if self._server is not None:
             self._server.shutdown()
-            self._server.server_close()
+            self.drop()
+            self._server.server_close()  # waits for the viewers' threads
             self._server = None
-        self.drop()
 
     def drop(self) -> None:
         """Break off every connection."""
@@ -114,7 +114,7 @@ class MjpegServer:
         count = 0
         while not self.is_closed and (self.max_pictures is None or count < self.max_pictures):
             with self._news:
-                self._news.wait_for(lambda: self._number > seen or self.is_closed, 1.0)
+                self._news.wait_for(lambda seen=seen: self._number > seen or self.is_closed, 1.0)
                 if self._number == seen:
                     continue
                 seen, picture = self._number, self._picture
@@ -152,7 +152,7 @@ def frame_without_length(jpeg: bytes) -> bytes:
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
+    daemon_threads = False
     allow_reuse_address = True
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -164,7 +164,7 @@ def _make_viewer(camera: MjpegServer) -> type[http.server.BaseHTTPRequestHandler
         def log_message(self, format: str, *arguments: object) -> None:
             pass
 
-        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+        def do_GET(self) -> None:
             camera.requests.append(self.path)
             wanted = camera.user_and_password
             if wanted is not None:

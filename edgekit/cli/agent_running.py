@@ -89,17 +89,16 @@ def run_agent(config: AgentConfig, *, as_json: bool) -> None:
 
 
 def load(config: AgentConfig, state_dir: Path, beat: Beat) -> Loaded:
-    """Load the configured bundle; on a host, where the training side is installed, also a run folder."""
+    """Load the configured bundle; where what made it is installed, a run folder, too."""
+    serving = load_model(Path(config.bundle), config.model, state_dir, make_bundle=bundle_run_folder, beat=beat)
+    return Loaded(recognizer=Recognizer(serving.classifier), status=serving.status, baseline=serving.baseline)
+
+
+def bundle_run_folder(run_dir: Path, folder: Path) -> Path:
+    """A bundle of a run folder. Its maker is imported only here: an agent on a board never needs it."""
     from edgekit.deploy.bundling import bundle_run
 
-    serving = load_model(
-        Path(config.bundle),
-        config.model,
-        state_dir,
-        make_bundle=bundle_run,
-        beat=beat,
-    )
-    return Loaded(recognizer=Recognizer(serving.classifier), status=serving.status, baseline=serving.baseline)
+    return bundle_run(run_dir, folder)
 
 
 @contextlib.contextmanager

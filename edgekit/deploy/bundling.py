@@ -218,7 +218,7 @@ def _choose(
             pictures=pictures,
             judge=_answer(judge, pictures, model.card, progress),
             model=answers[: len(pictures)],
-            step=model.interpreter.output.scale or 0.0,
+            step=_step(model, judge, answers),
         )
         try:
             return candidates, judged, choose(judged, wanted)
@@ -227,6 +227,12 @@ def _choose(
                 raise
         candidates = generate_candidates(model.card.preprocess, NUM_CANDIDATES)
         answers = _answer(model.interpreter, candidates.pictures, model.card, progress)
+
+
+def _step(model: _Model, judge: Interpreter, answers: npt.NDArray[np.float32]) -> float:
+    """Distance of neighbouring answers; where a quantized file hides it behind a float output, of 256 of them."""
+    is_quantized = judge.card is not None and judge.card.scheme != "float"
+    return model.interpreter.output.scale or (float(np.ptp(answers)) / 255 if is_quantized else 0.0)
 
 
 def _answer(

@@ -19,9 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edgekit.agent.web.metrics import WebCounts, write_metrics
 
-COUNTS = WebCounts(
-    num_picture_viewers=3, num_prediction_viewers=2, num_pictures=1234, num_stalled=1, num_turned_away=0
-)
+COUNTS = WebCounts(num_picture_viewers=3, num_prediction_viewers=2, num_pictures=1234, num_stalled=1, num_turned_away=0)
 
 
 def bare() -> DeviceStatus:
@@ -35,6 +33,8 @@ def troubled() -> DeviceStatus:
     """A board with everything, in trouble, whose names are hostile."""
     status = build_status(device_id='a"b\\c\nd{}', total=stage_rows(70))
     throttle = ThrottleStatus(under_voltage=True, throttled=True, has_occurred=("under_voltage", "something_new"))
+    assert status.drift is not None
+    assert status.recent is not None
     return msgspec.structs.replace(
         status,
         system=msgspec.structs.replace(status.system, throttle=throttle),

@@ -23,6 +23,8 @@ let spokenLabel = "";
 let pictureNumber = 0;
 let pictureTimer = 0;
 let hasPicture = false;
+let changedAt = 0; // when the picture last changed, or was asked for
+let patienceMs = 5000;
 let reopenTimer = 0;
 
 // ---------------------------------------------------------------------------------------------------------- numbers
@@ -92,6 +94,7 @@ document.addEventListener("visibilitychange", () => {
 // ----------------------------------------------------------------------------------------------------------- picture
 function showPicture() {
   clearTimeout(pictureTimer);
+  changedAt = performance.now();
   at("picture").src = `/stream.mjpg?${++pictureNumber}`; // another address: a stream that has ended is not asked for again
 }
 
@@ -108,6 +111,15 @@ at("picture").addEventListener("error", () => {
   pictureTimer = setTimeout(() => { if (!document.hidden && page.dataset.connection === "open") showPicture(); }, 2000);
 });
 
+// Browsers do not tell when a stream of pictures breaks off in its middle. Answers without pictures do; so does a camera
+// that looks at nothing but one still picture, which is why asking again becomes rarer.
+function watchPicture(now) {
+  const isMoving = now - answerAt < STALE_MS && ["streaming", "degraded"].includes(status?.camera.state);
+  if (document.hidden || page.dataset.connection !== "open" || !isMoving || now - changedAt < patienceMs) return;
+  patienceMs = Math.min(60000, 2 * patienceMs);
+  showPicture();
+}
+
 // Pictures per second that are really shown: a small copy is compared with the one before.
 const probe = Object.assign(document.createElement("canvas"), { width: 32, height: 24 }).getContext("2d", { willReadFrequently: true });
 let lastProbe = null;
@@ -122,6 +134,8 @@ function countShown(now) {
   if (lastProbe === null || pixels.some((pixel, i) => pixel !== lastProbe[i])) {
     shownTimes.push(now);
     lastProbe = pixels;
+    changedAt = now;
+    patienceMs = 5000;
     if (!hasPicture) { hasPicture = true; render(); }
   }
 }
@@ -135,6 +149,7 @@ function rate(times, now, windowMs = 3000) {
 function tick() {
   const now = performance.now();
   watchSilence();
+  watchPicture(now);
   const shown = rate(shownTimes, now);
   page.dataset.fps = shown.toFixed(2);
   page.dataset.answersFps = rate(answerTimes, now).toFixed(2);
@@ -211,7 +226,7 @@ function renderNotices(now) {
   at("notices").replaceChildren(...list.map(([level, title, more]) => {
     const item = make("li");
     item.dataset.level = level;
-    item.append(make("strong", title), more);
+    item.append(make("strong", title), ` ${more}`);
     return item;
   }));
 }
