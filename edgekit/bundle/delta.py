@@ -14,8 +14,8 @@ to, bytes to insert, how far to move on in the old file), the differences, the i
 compressed by itself. Applying one takes numpy and nothing else.
 
 Two trained models differ a little in every weight; packed, in every bit. So `model.ekz` may come as a patch of the
-*unpacked* model (`model_patch`): the board unpacks the one, patches it, and packs the other. Packing is deterministic, but
-its bytes may change with edgekit's version: then the digest is wrong, the delta is refused, and the full file is fetched.
+*unpacked* model (`model_patch`): the board unpacks the one, patches it, and packs the other. Packing is deterministic,
+but its bytes may change with edgekit's version: then the hash is wrong, the delta is refused, the full file fetched.
 """
 
 # numpy's stubs lose types under Python 3.10; everything else stays strict.
@@ -48,7 +48,8 @@ MAX_CONTROL_BYTES = 24 << 20
 XZ_MEMORY_BYTES = 32 << 20
 _LENGTH = struct.Struct("<I")
 _TRIPLE_BYTES = 24
-_SIGN = np.uint64(1 << 63)
+_SIGN = 1 << 63
+_INTEGER = struct.Struct("<Q")
 _HINT = "fetch the whole bundle instead"
 
 Codec: TypeAlias = Literal["raw", "bz2", "xz"]
@@ -145,9 +146,7 @@ def apply_delta(path: Path, base: Bundle, out: Path, codec: ModelCodec) -> Bundl
     """
     header = read_header(path)
     if header.base != base.digest:
-        raise UsageError(
-            f"{path} is for the release {header.base[:12]}, installed is {base.digest[:12]}", hint=_HINT
-        )
+        raise UsageError(f"{path} is for the release {header.base[:12]}, installed is {base.digest[:12]}", hint=_HINT)
     contents: dict[str, bytes] = {}
     limits: Mapping[str, int] = {MANIFEST: MAX_FILE_BYTES[MANIFEST]}
     max_model = MAX_MODEL_BYTES
@@ -203,11 +202,10 @@ def apply_patch(base: bytes, sections: tuple[bytes, bytes, bytes], size_bytes: i
     return new.tobytes()
 
 
-def _triples(control: bytes) -> list[list[int]]:
-    """bsdiff's integers: the sign is the highest bit, the rest is the magnitude."""
-    raw = np.frombuffer(control, "<u8").astype(np.uint64)
-    magnitudes = (raw & ~_SIGN).astype(np.int64)
-    return np.where((raw & _SIGN) != 0, -magnitudes, magnitudes).reshape(-1, 3).tolist()
+def _triples(control: bytes) -> list[tuple[int, int, int]]:
+    """Bsdiff's integers: the sign is the highest bit, the rest is the magnitude."""
+    numbers = [-(raw & ~_SIGN) if raw & _SIGN else raw for (raw,) in _INTEGER.iter_unpack(control)]
+    return [(numbers[at], numbers[at + 1], numbers[at + 2]) for at in range(0, len(numbers), 3)]
 
 
 def _make(part: Part, stream: IO[bytes], base: Bundle, limit: int, codec: ModelCodec) -> bytes:

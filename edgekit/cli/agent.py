@@ -11,7 +11,9 @@ import typer
 from edgekit.cli import installing
 from edgekit.cli.console import plain_table, print_json, show
 
-app = typer.Typer(help="The camera classifier: run it, change its model, look at the pictures that it kept.", no_args_is_help=True)
+app = typer.Typer(
+    help="The camera classifier: run it, change its model, look at the pictures that it kept.", no_args_is_help=True
+)
 
 
 @app.command("run")

@@ -27,11 +27,15 @@ _STARS = {"passed": "ok", "failed": "FAILED", "waived": "waived", "untold": "NOT
 def install_command(
     bundle: Annotated[Path, typer.Argument(help="Bundle (.ekb file or folder), or a delta (.ekd) to the current one.")],
     state: StateOption = None,
-    config: Annotated[Path | None, typer.Option(help="The agent's TOML file: model, camera and page as it has them.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="The agent's TOML file: model, camera and page as it has them.")
+    ] = None,
     camera: Annotated[str | None, typer.Option(help="Take live frames from this camera, not from the agent.")] = None,
     snapshot: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Where the agent shows its picture.  [default: http://127.0.0.1:8080/snapshot.jpg]"),
+        typer.Option(
+            metavar="URL", help="Where the agent shows its picture.  [default: http://127.0.0.1:8080/snapshot.jpg]"
+        ),
     ] = None,
     token_file: Annotated[Path | None, typer.Option(help="File with the token of the agent's page.")] = None,
     no_camera: Annotated[
@@ -77,7 +81,9 @@ def rollback_command(
     if as_json:
         print_json(report)
     else:
-        show(f"rolled back: {_short(report.serving)} serves, {_short(report.digest)} is in quarantine ({report.detail})")
+        show(
+            f"rolled back: {_short(report.serving)} serves, {_short(report.digest)} is in quarantine ({report.detail})"
+        )
 
 
 def recover_command(state: StateOption = None, as_json: JsonOption = False) -> None:
@@ -181,9 +187,7 @@ def _state_dir(state: Path | None, settings: AgentConfig | None = None) -> Path:
 @contextlib.contextmanager
 def _interruptible() -> Generator[None, None, None]:
     """While inside, SIGTERM and a lost terminal end the work in good order, as Ctrl-C does."""
-    before = {
-        number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)
-    }
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:

@@ -113,12 +113,12 @@ def _model_patch(before: bytes, after: bytes) -> list[tuple[Part, bytes]]:
 def _diff(before: bytes, after: bytes) -> tuple[bytes, bytes, bytes]:
     """Control, differences, insertions."""
     try:
-        from bsdiff4 import core
+        import bsdiff4.core
     except ImportError as error:
         raise MissingDependencyError(
             "making a delta needs bsdiff4, which is not installed", hint="pip install edgekit[flash]"
         ) from error
-    return core.diff(before, after)
+    return bsdiff4.core.diff(before, after)
 
 
 def _part(name: str, method: Method, sections: tuple[bytes, ...]) -> tuple[Part, bytes]:

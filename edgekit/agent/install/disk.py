@@ -139,7 +139,7 @@ class ReleaseStore:
     def _read_link(self, name: str) -> str | None:
         path = self.state_dir / name
         try:
-            target = os.readlink(path)
+            target = str(path.readlink())
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -138,7 +138,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, tag="measured"):
     lived_s: float
 
 
-Message: TypeAlias = "Alive | Failed | Measured"
+Message: TypeAlias = Alive | Failed | Measured
 
 Killed: TypeAlias = Literal["silent", "late", "too_large"]
 

@@ -90,7 +90,9 @@ def _read_releases(state_dir: Path) -> list[Release]:
         if link.is_symlink():
             roles[link.readlink().name] = "current" if role == CURRENT else "previous"
     folder = state_dir / RELEASES
-    digests = [path.name for path in sorted(folder.iterdir()) if not path.name.startswith(".")] if folder.is_dir() else []
+    digests = (
+        [path.name for path in sorted(folder.iterdir()) if not path.name.startswith(".")] if folder.is_dir() else []
+    )
     order = ("current", "previous", "other")
     releases = [_read_release(folder / digest, roles.get(digest, "other")) for digest in digests]
     return sorted(releases, key=lambda one: order.index(one.role))

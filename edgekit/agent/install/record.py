@@ -1,7 +1,7 @@
 """What is remembered of installations, in one SQLite file: the job, attempts, quarantine, counters, the last events.
 
-Journal mode TRUNCATE with synchronous=FULL: a transaction is on the disk when it returns, and a journal that a power cut
-left is played back by the next open. (In journal mode DELETE, FULL does not sync the folder after the journal is
+Journal mode TRUNCATE with synchronous=FULL: a transaction is on the disk when it returns, and a journal that a power
+cut left is played back by the next open. (In journal mode DELETE, FULL does not sync the folder after the journal is
 removed: a power cut just after a commit could bring the journal, and with it the old state, back.)
 """
 
@@ -242,7 +242,7 @@ class Record:
             digest=job.digest,
             name=job.name,
             release=job.release,
-            detail=job.detail,
+            detail="" if event == "finish" else job.detail,  # said by the decision before it
         )
         run("INSERT INTO events (document) VALUES (?)", (msgspec.json.encode(past),))
         run("DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (_MAX_EVENTS,))

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edgekit.agent.install.disk import CURRENT, RELEASES
+
 if TYPE_CHECKING:
     from edgekit.agent.install.installer import Activate
 
@@ -58,9 +60,16 @@ class ServingPost:
 
     def open(self) -> None:
         """Say that there is an agent."""
-        with contextlib.suppress(OSError):
-            self._holder = os.open(self._dir / HOLDER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            descriptor = os.open(self._dir / HOLDER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError:
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # another agent serves from this folder, and has said so
+            os.close(descriptor)
+            return
+        self._holder = descriptor
         self._write(self._note)
 
     def took(self, digest: str) -> None:
@@ -69,21 +78,21 @@ class ServingPost:
 
     def refused(self, digest: str | None, reason: str) -> None:
         """Say that a release may not serve, and that the one before goes on."""
-        note = msgspec.structs.replace(
-            self._note, num_loads=self._note.num_loads + 1, refused=digest, reason=reason
-        )
+        note = msgspec.structs.replace(self._note, num_loads=self._note.num_loads + 1, refused=digest, reason=reason)
         self._write(note)
 
     def close(self) -> None:
         """Say that there is none any more. Idempotent."""
         if self._holder is not None:
-            os.close(self._holder)
-            self._holder = None
             with contextlib.suppress(OSError):
                 (self._dir / NOTE).unlink(missing_ok=True)
+            os.close(self._holder)
+            self._holder = None
 
     def _write(self, note: ServingNote) -> None:
         self._note = note
+        if self._holder is None:
+            return
         path, beside = self._dir / NOTE, self._dir / f".{NOTE}.new"
         with contextlib.suppress(OSError):
             beside.write_bytes(msgspec.json.encode(note))
@@ -134,6 +143,18 @@ def hand_over(state_dir: Path, timeout_s: float = HAND_OVER_S) -> Activate:
         return f"it did not take it within {timeout_s:g} s"
 
     return activate
+
+
+def install_dir(bundle: Path) -> Path | None:
+    """The folder with the releases, when a bundle's path is the `current` of one; None for any other bundle."""
+    return bundle.parent if bundle.name == CURRENT and (bundle.parent / RELEASES).is_dir() else None
+
+
+def released_path(bundle: Path) -> Path:
+    """A bundle's path with `current` followed once: what it names must not change while it is loaded."""
+    if install_dir(bundle) is None or not bundle.is_symlink():
+        return bundle
+    return bundle.parent / bundle.readlink()
 
 
 def _read_note(path: Path) -> ServingNote | None:

@@ -70,7 +70,9 @@ def run_trial(folder: Path, manifest: Manifest, work_dir: Path, settings: TrialS
     )
     try:
         work_dir.mkdir(exist_ok=True)
-        reading, writing = (os.fdopen(one, mode, buffering=0) for one, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+        reading, writing = (
+            os.fdopen(one, mode, buffering=0) for one, mode in zip(os.pipe(), ("rb", "wb"), strict=True)
+        )
         with tempfile.TemporaryFile() as words, reading, writing:
             process = _start(writing.fileno(), words)
             try:
@@ -80,7 +82,9 @@ def run_trial(folder: Path, manifest: Manifest, work_dir: Path, settings: TrialS
             finally:
                 _end(process)
     except OSError as error:
-        raise OutputError(f"cannot start a trial: {error.strerror or error}", hint="free some memory or disk") from error
+        raise OutputError(
+            f"cannot start a trial: {error.strerror or error}", hint="free some memory or disk"
+        ) from error
 
 
 class _Watch:

@@ -1,7 +1,7 @@
 """Try one staged release in a process of its own: `python -m edgekit.agent.install.trial FD`.
 
-Told by one `TrialOrder` on standard input; tells by `Message`s, one JSON document a line, on the descriptor FD. Whatever
-a model does to a runtime, it does it here. Nothing is decided here: the installer judges what is told.
+Told by one `TrialOrder` on standard input; tells by `Message`s, one JSON document a line, on the descriptor FD.
+Whatever a model does to a runtime, it does it here. Nothing is decided here: the installer judges what is told.
 """
 
 from __future__ import annotations
