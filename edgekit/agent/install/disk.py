@@ -131,6 +131,7 @@ class ReleaseStore:
                 remove_tree(path)
             if doomed:
                 sync_folder(self.releases_dir)
+                sync_folder(self.state_dir)
         return len(doomed)
 
     def _temporary_links(self) -> tuple[Path, ...]:
