@@ -127,7 +127,7 @@ def hit(scenario: Scenario, point: Point, scratch: Path) -> Aftermath:
             was_hit="INJECTED" in text or "killed by SIGKILL" in text,
             told=told,
             trouble=trouble,
-            num_leaked_files=len(_leaks(state)),
+            num_leaked_files=len(leaks(state)),
             num_leaked_processes=num_processes,
             is_false_success=is_false,
             recovery_s=recovery_s,
@@ -248,7 +248,7 @@ def _serving(state: Path) -> str | None:
     return bundle.digest
 
 
-def _leaks(state: Path) -> list[Path]:
+def leaks(state: Path) -> list[Path]:
     """Files that belong to no release that a link names, and to nothing else."""
     expected = {state / RECORD, state / f"{RECORD}-journal", state / LOCK, state / RELEASES}
     for name in (CURRENT, PREVIOUS):

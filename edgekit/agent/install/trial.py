@@ -231,17 +231,18 @@ def main() -> None:
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=TrialOrder)
     bind(order)
     teller.beat()
-    with _failures_told(teller):
+    with _failures_told(teller, order):
         teller.tell(Trial(order, teller).run())
         teller.enter("done")
 
 
 @contextlib.contextmanager
-def _failures_told(teller: Teller) -> Generator[None, None, None]:
+def _failures_told(teller: Teller, order: TrialOrder) -> Generator[None, None, None]:
     try:
         yield
     except EdgekitError as error:
-        told = Failed(kind=name_failure(error, teller.stage), stage=teller.stage, message=str(error))
+        words = " ".join(str(error).replace(f"{order.bundle}: ", "").split())
+        told = Failed(kind=name_failure(error, teller.stage), stage=teller.stage, message=words)
     except MemoryError:
         told = Failed(kind="loads", stage=teller.stage, message="out of memory: it wants more than the trial may have")
     except OSError as error:
