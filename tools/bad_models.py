@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -204,7 +204,7 @@ def _with_operator(content: bytes, *, builtin: int, custom: bool) -> bytes:
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     code = next(one for one in model.operatorCodes if one.builtinCode == schema.BuiltinOperator.CONV_2D)
     if custom:
         code.builtinCode = code.deprecatedBuiltinCode = builtin

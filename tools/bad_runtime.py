@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 here = Path(__file__).resolve().parent
-place = next(Path(one) / "ai_edge_litert" / "interpreter.py" for one in sys.path
-             if (Path(one) / "ai_edge_litert" / "interpreter.py").is_file() and (Path(one) / "ai_edge_litert").resolve() != here)
+places = [Path(one) / "ai_edge_litert" / "interpreter.py" for one in sys.path]
+place = next(one for one in places if one.is_file() and one.resolve().parent != here)
 spec = importlib.util.spec_from_file_location("ai_edge_litert._real_interpreter", place)
 real = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(real)

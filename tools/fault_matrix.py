@@ -1,9 +1,9 @@
 """Cut the power, or break the disk, at every system call of an installation, and see what serves afterwards.
 
-Power cut: SIGKILL just before the Nth write, sync, rename, symlink, unlink, mkdir or open that touches the state folder,
-for every N. Disk: ENOSPC, EIO and EROFS there. After each point the board recovers, and must serve the old or the new
-release, right to the hash of the unpacked model, with no file left that belongs to nothing. Besides, the undisturbed
-logs are searched for renames of unsynced data and for success that is told too early.
+Power cut: SIGKILL just before the Nth write, sync, rename, symlink, unlink, mkdir or open that touches the state
+folder, for every N. Disk: ENOSPC, EIO and EROFS there. After each point the board recovers, and must serve the old or
+the new release, right to the hash of the unpacked model, with no file left that belongs to nothing. Besides, the
+undisturbed logs are searched for renames of unsynced data and for success that is told too early.
 
 In most scenarios the trial is a recorded one, told again (the gate judges it anew each time); in `upgrade_tried` it is
 a process of its own. What a killed process does not lose is the page cache: that is what the lint is for.
@@ -127,11 +127,11 @@ def make_scenarios(stage: Stage) -> list[Scenario]:
 
 def points_of(scenario: Scenario, calls: list[Call]) -> list[Point]:
     """Every place where a scenario can be hit, and how."""
-    points: list[Point] = []
-    for call in calls:
-        for fault in faults_of(call):
-            points.append(Point(scenario=scenario.name, call=call.name, number=call.number, fault=fault))
-    return points
+    return [
+        Point(scenario=scenario.name, call=call.name, number=call.number, fault=fault)
+        for call in calls
+        for fault in faults_of(call)
+    ]
 
 
 def faults_of(call: Call) -> tuple[Fault, ...]:

@@ -1,4 +1,4 @@
-"""Tiny bundles for the trials of the installer: a network of three layers that really answers, in any number of sizes."""
+"""Tiny bundles for the trials of the installer: a network of three layers that really answers."""
 
 from __future__ import annotations
 

@@ -122,10 +122,9 @@ class _Unsynced:
             self._rename(paths[0], paths[-1])
         elif call.name.startswith(("unlink", "rmdir")):
             self._forget(paths[-1])
-        elif call.name in NAMES or (call.name == "openat" and "O_CREAT" in call.arguments):
-            if paths[-1] not in self._known:
-                self._known.add(paths[-1])
-                self._folders.add(_parent(paths[-1]))
+        elif paths[-1] not in self._known and (call.name in NAMES or "O_CREAT" in call.arguments):
+            self._known.add(paths[-1])
+            self._folders.add(_parent(paths[-1]))
 
     def _rename(self, source: str, target: str) -> None:
         moved = [path for path in self.unsynced() if path == source or path.startswith(f"{source}/")]
