@@ -75,6 +75,7 @@ def test_crash_is_seen_from_outside(
     assert (report.exit_code, report.stage) == (signal, "loading")
 
 
+@pytest.mark.slow
 def test_model_that_hangs_is_ended(releases: Releases, tmp_path: Path, bad_runtime: pytest.MonkeyPatch) -> None:
     bad_runtime.setenv(MODE, "hang_later")  # and does not listen to SIGTERM
     before = children()
@@ -84,6 +85,7 @@ def test_model_that_hangs_is_ended(releases: Releases, tmp_path: Path, bad_runti
     assert children() <= before
 
 
+@pytest.mark.slow
 def test_model_that_takes_too_long_is_ended(releases: Releases, tmp_path: Path) -> None:
     report = tried(releases, tmp_path, TrialSettings(soak_s=3600.0, deadline_s=12.0))
     assert (report.killed, report.measured) == ("late", None)
