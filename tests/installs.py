@@ -84,7 +84,9 @@ class Told:
 
 
 def installer(state: Path, trial: Trial | None = None, told: Told | None = None) -> Installer:
-    return Installer(state, try_out=trial or Trial(), activate=told or Told(), facts=FACTS, clock=lambda: 1_700_000_000.0)
+    return Installer(
+        state, try_out=trial or Trial(), activate=told or Told(), facts=FACTS, clock=lambda: 1_700_000_000.0
+    )
 
 
 def listing(state: Path) -> list[str]:
@@ -92,5 +94,5 @@ def listing(state: Path) -> list[str]:
     return sorted(
         str(path.relative_to(state))
         for path in state.rglob("*")
-        if not path.name.startswith("install.") and path.is_file() or path.is_symlink()
+        if (not path.name.startswith("install.") and path.is_file()) or path.is_symlink()
     )

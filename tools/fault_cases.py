@@ -29,7 +29,8 @@ from edgekit.core.errors import EdgekitError
 from edgekit.encode.unpacking import MemorySink, unpack
 from syscall_log import TRACED, Call, read_log
 
-Fault: TypeAlias = Literal["KILL", "ENOSPC", "EIO", "EROFS"]
+Fault: TypeAlias = Literal["KILL", "ENOSPC", "EIO", "EROFS", "FULL"]
+"""`FULL`: ENOSPC there and at every later call of the name."""
 
 MARK = "EDGEKIT_FAULT_CASE"
 SUCCESS = "succeeded:"
@@ -111,8 +112,8 @@ def hit(scenario: Scenario, point: Point, scratch: Path) -> Aftermath:
     """Run a scenario, hit it, recover, and look."""
     state = _copy(scenario, scratch)
     log = scratch / "case.log"
-    what = "signal=KILL" if point.fault == "KILL" else f"error={point.fault}"
-    inject = f"inject={point.call}:{what}:when={point.number}"
+    what = {"KILL": "signal=KILL", "FULL": "error=ENOSPC"}.get(point.fault, f"error={point.fault}")
+    inject = f"inject={point.call}:{what}:when={point.number}{'+' if point.fault == 'FULL' else ''}"
     told = _run(scenario, state, ["-o", str(log), "-e", f"trace={point.call}", "-e", inject])
     text = log.read_text(encoding="utf-8", errors="replace")
     num_processes = _count_leaked()
@@ -181,7 +182,7 @@ def _run(scenario: Scenario, state: Path, options: list[str]) -> str:
 
 def _act(scenario: Scenario, state: Path, told: int) -> None:
     """In the forked process; never returns."""
-    code = 1
+    code, words = 1, ""
     try:
         report = scenario.act(state)
         code = 0
@@ -192,8 +193,10 @@ def _act(scenario: Scenario, state: Path, told: int) -> None:
         words = f"{type(error).__name__}: {error}"
     except BaseException as error:  # noqa: BLE001 - a defect: told, and counted
         words = f"DEFECT {type(error).__name__}: {error}"
-    os.write(told, words.encode())
-    os._exit(code)
+    finally:  # whatever happens: this process must not go on as a second one of its parent
+        with contextlib.suppress(BaseException):
+            os.write(told, words.encode())
+        os._exit(code)
 
 
 def _wait_for_attachment(tracer: subprocess.Popen[str]) -> None:

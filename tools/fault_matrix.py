@@ -1,9 +1,9 @@
 """Cut the power, or break the disk, at every system call of an installation, and see what serves afterwards.
 
 Power cut: SIGKILL just before the Nth write, sync, rename, symlink, unlink, mkdir or open that touches the state
-folder, for every N. Disk: ENOSPC, EIO and EROFS there. After each point the board recovers, and must serve the old or
-the new release, right to the hash of the unpacked model, with no file left that belongs to nothing. Besides, the
-undisturbed logs are searched for renames of unsynced data and for success that is told too early.
+folder, for every N. Disk: ENOSPC (once, or from there on), EIO and EROFS there. After each point the board recovers,
+and must serve the old or the new release, right to the hash of the unpacked model, with no file left that belongs to
+nothing. Besides, the undisturbed logs are searched for renames of unsynced data and for success that is told too early.
 
 In most scenarios the trial is a recorded one, told again (the gate judges it anew each time); in `upgrade_tried` it is
 a process of its own. What a killed process does not lose is the page cache: that is what the lint is for.
@@ -142,7 +142,7 @@ def faults_of(call: Call) -> tuple[Fault, ...]:
         return ("KILL", "EIO", "EROFS")
     if call.name in NAMES or call.name == "openat":
         return ("KILL", "ENOSPC", "EIO", "EROFS")
-    return ("KILL", "ENOSPC", "EIO")
+    return ("KILL", "ENOSPC", "EIO", "FULL")
 
 
 def spread(points: list[Point], num: int) -> list[Point]:

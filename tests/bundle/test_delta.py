@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,10 +29,10 @@ class NoCodec:
     """No model is unpacked in these tests."""
 
     def unpack(self, packed: bytes, max_bytes: int) -> bytes:
-        raise IntegrityError("not asked for")
+        raise IntegrityError(f"not asked for: {len(packed)}, {max_bytes}")
 
     def pack(self, model: bytes) -> bytes:
-        raise IntegrityError("not asked for")
+        raise IntegrityError(f"not asked for: {len(model)}")
 
 
 class Reversing:
@@ -64,8 +65,6 @@ def new(tmp_path: Path) -> Bundle:
 
 
 def file_of(bundle: Bundle, name: str) -> bytes:
-    import zipfile
-
     with zipfile.ZipFile(bundle.path) as archive:
         return archive.read(name)
 
@@ -79,7 +78,7 @@ def write_delta(
     path: Path,
     old: Bundle,
     new: Bundle,
-    change: Callable[[dict[str, tuple[Part, bytes]]], None] = lambda parts: None,
+    change: Callable[[dict[str, tuple[Part, bytes]]], None] = lambda _: None,
     *,
     tail: bytes = b"",
 ) -> Path:

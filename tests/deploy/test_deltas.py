@@ -14,7 +14,7 @@ from edgekit.deploy import deltas
 from edgekit.deploy.bundling import BundleRequest, make_bundle
 from edgekit.deploy.deltas import make_delta
 from install_bundles import write_tiny_bundle
-from installs import installer, REQUEST
+from installs import REQUEST, installer
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +29,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_delta_makes_the_very_bundle(pair: tuple[Path, Path], tmp_path: Path) -> None:
     report = make_delta(*pair, tmp_path / "x.ekd")
-    assert report.path == tmp_path / "x.ekd"
-    assert report.delta_bytes == report.path.stat().st_size < report.full_bytes
+    delta = tmp_path / "x.ekd"
+    assert report.path == delta
+    assert report.delta_bytes == delta.stat().st_size < report.full_bytes
     assert report.methods["model.ekz"] == "same"
-    made = apply_delta(report.path, open_bundle(pair[0]), tmp_path / "made.ekb", EkzCodec())
+    made = apply_delta(delta, open_bundle(pair[0]), tmp_path / "made.ekb", EkzCodec())
     assert made.path.read_bytes() == pair[1].read_bytes()
 
 
@@ -52,16 +53,14 @@ def test_delta_that_saves_nothing_is_not_written(tmp_path: Path) -> None:
 def test_delta_is_never_larger_than_the_full_file(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deltas, "_smallest", lambda name, _, new: deltas._part(name, "full", (b"\xff" * 5000,)))
+    monkeypatch.setattr(deltas, "_smallest", lambda name, *_: deltas._part(name, "full", (b"\xff" * 5000,)))
     monkeypatch.setattr(deltas, "_compress", lambda content: ("raw", content))
     report = make_delta(*pair, tmp_path / "x.ekd")
     assert report.path is None
     assert not (tmp_path / "x.ekd").exists()
 
 
-def test_missing_bsdiff_is_told_with_its_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_bsdiff_is_told_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     first, second = (write_tiny_bundle(tmp_path, release) for release in (1, 2))

@@ -41,9 +41,7 @@ def test_release_under_another_digest_is_not_whole(state: Path, releases: Releas
 
 
 @pytest.mark.parametrize("call", ["write", "fsync"])
-def test_full_disk_leaves_nothing(
-    state: Path, releases: Releases, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
+def test_full_disk_leaves_nothing(state: Path, releases: Releases, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     store = ReleaseStore(state)
 
     def fail(*_: object) -> int:

@@ -184,9 +184,7 @@ def test_second_installer_is_refused_while_one_is_at_work(state: Path, releases:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OutputError("no process")])
-def test_interrupted_trial_is_put_aside_in_good_order(
-    state: Path, releases: Releases, error: BaseException
-) -> None:
+def test_interrupted_trial_is_put_aside_in_good_order(state: Path, releases: Releases, error: BaseException) -> None:
     installed(state, releases, 1)
     before = listing(state)
 

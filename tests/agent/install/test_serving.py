@@ -23,7 +23,11 @@ def post(state: Path) -> Iterator[ServingPost]:
 @pytest.fixture
 def on_hangup() -> Iterator[Callable[[Callable[[], None]], None]]:
     before = signal.getsignal(signal.SIGHUP)
-    yield lambda act: signal.signal(signal.SIGHUP, lambda *_: act()) and None
+
+    def set_to(act: Callable[[], None]) -> None:
+        signal.signal(signal.SIGHUP, lambda *_: act())
+
+    yield set_to
     signal.signal(signal.SIGHUP, before)
 
 
