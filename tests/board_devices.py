@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+
 from emulated_device.board import Board
 from emulated_device.guest import Guest
 from emulated_device.places import default_folder

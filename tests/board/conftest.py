@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from board_devices import running_board, running_guest
 from emulated_device.board import Board
 from emulated_device.guest import Guest

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from board_devices import running_board, running_guest
 from board_watch import Look, Watch
 from bundles import write_run
-from emulated_device.remote import Remote
-
 from edgekit.deploy.bundling import BundleRequest, make_bundle
+from emulated_device.remote import Remote
 
 pytestmark = [pytest.mark.board, pytest.mark.timeout(900)]
 
@@ -64,13 +65,14 @@ def install(remote: Remote, folder: Path) -> None:
 @pytest.fixture
 def watch(device: Remote) -> Iterator[Watch]:
     """The service, started and serving; stopped at the end, its journal shown when the test fails."""
-    device.run("systemctl reset-failed edgekit-agent 2>/dev/null; systemctl start edgekit-agent", timeout_s=300)
     try:
+        device.run("systemctl reset-failed edgekit-agent 2>/dev/null; systemctl start edgekit-agent", timeout_s=300)
         with Watch(device, "exec python3 -u /opt/edgekit/tests/board/watch_service.py") as looks:
             looks.until(is_serving, 180)
             yield looks
     finally:
-        print(device.run("journalctl -u edgekit-agent -n 40 --no-pager; systemctl stop edgekit-agent", timeout_s=120))
+        # pytest shows it when the test fails.
+        sys.stdout.write(device.run("journalctl -u edgekit-agent -n 40 --no-pager; systemctl stop edgekit-agent"))
 
 
 def test_service_answers_frames_after_its_golden_pictures(device: Remote, watch: Watch) -> None:
