@@ -16,7 +16,6 @@ import msgspec
 
 from edgekit.agent.config import AgentConfig
 from edgekit.agent.install.installer import Installer
-from edgekit.agent.install.lock import InstallBusyError
 from edgekit.agent.install.serving import ServingPost, install_dir, released_path
 from edgekit.agent.lifecycle.heartbeats import Beat
 from edgekit.agent.model import load_model
@@ -25,7 +24,7 @@ from edgekit.agent.service import Agent, Loaded
 from edgekit.agent.status_line import status_line
 from edgekit.cli.console import QUIET_VARIABLE, is_set
 from edgekit.core.device_status import DeviceStatus
-from edgekit.core.errors import EdgekitError, OutputError, UsageError
+from edgekit.core.errors import EdgekitError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -117,7 +116,7 @@ def posted(config: AgentConfig) -> Generator[ServingPost | None, None, None]:
         report = Installer(folder).recover()
         if report.result != "unchanged":
             _logger.warning("%s release %d: %s %s", report.name, report.release, report.result, report.detail)
-    except (InstallBusyError, OutputError, UsageError) as error:  # what is there serves all the same
+    except EdgekitError as error:  # what is there serves all the same
         _logger.warning("%s", error)
     post = ServingPost(folder)
     post.open()

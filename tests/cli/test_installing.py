@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from command_line import assert_fails, edgekit, start_process
 from edgekit.agent.install.overview import read_overview
+from edgekit.agent.install.serving import find_agent
 from edgekit.bundle.reading import open_bundle
 from edgekit.deploy.deltas import make_delta
 from install_bundles import rewrite_bundle, write_tiny_bundle
@@ -57,8 +60,6 @@ def test_bundle_is_installed_listed_and_taken_back(bundles: tuple[Path, Path], t
 
 
 def test_model_that_fails_ends_with_1_and_says_why(bundles: tuple[Path, Path], tmp_path: Path) -> None:
-    import msgspec
-
     costly = rewrite_bundle(
         bundles[1],
         tmp_path / "costly.ekb",
@@ -85,8 +86,6 @@ def test_model_without_live_frames_is_not_blamed(bundles: tuple[Path, Path], tmp
 
 def test_delta_is_installed_over_the_release_it_is_for(bundles: tuple[Path, Path], tmp_path: Path) -> None:
     state = tmp_path / "state"
-    import msgspec
-
     newer = rewrite_bundle(
         bundles[0], tmp_path / "newer.ekb", lambda manifest: msgspec.structs.replace(manifest, release=3)
     )
@@ -141,3 +140,55 @@ def test_interrupted_install_leaves_the_old_release_and_blames_nobody(
     assert (overview.job.state, overview.quarantine, len(overview.releases)) == ("idle", (), 1)
     assert (state / "current").readlink().name == open_bundle(bundles[0]).digest
     assert not (state / "trial").exists()
+
+
+@pytest.fixture
+def running_agent(bundles: tuple[Path, Path], tmp_path: Path) -> Iterator[Path]:
+    """The state folder of an agent that serves release 1, in a process of its own."""
+    state = tmp_path / "state"
+    assert edgekit("agent", "install", bundles[0], "--state", state, *QUICK).code == 0
+    serve = ("--bundle", state / "current", "--camera", "synthetic:", "--http", "off", "--state", state)
+    with start_process("agent", "run", *serve, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: (note := find_agent(state)) is not None and note.digest is not None, process)
+            yield state
+        finally:
+            process.terminate()
+            process.communicate(timeout=DEADLINE_S)
+
+
+def wait_for(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    until_s = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < until_s
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+
+
+def test_running_agent_takes_over_and_goes_back(running_agent: Path, bundles: tuple[Path, Path]) -> None:
+    digests = [open_bundle(path).digest for path in bundles]
+    before = find_agent(running_agent)
+    assert before is not None
+    assert before.digest == digests[0]
+
+    assert edgekit("agent", "install", bundles[1], "--state", running_agent, *QUICK).code == 0
+    after = find_agent(running_agent)
+    assert after is not None
+    assert (after.pid, after.digest) == (before.pid, digests[1])
+
+    assert edgekit("agent", "rollback", "--state", running_agent).code == 0
+    back = find_agent(running_agent)
+    assert back is not None
+    assert (back.pid, back.digest) == (before.pid, digests[0])
+
+
+def test_agent_settles_an_interrupted_installation_before_it_serves(bundles: tuple[Path, Path], tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    for path in bundles:
+        assert edgekit("agent", "install", path, "--state", state, *QUICK).code == 0
+    (state / "current" / "model.ekz").write_bytes(b"rot")
+    serve = ("--bundle", state / "current", "--camera", "synthetic:", "--http", "off", "--frames", "1")
+    outcome = edgekit("agent", "run", *serve, "--state", state)
+    assert outcome.code == 0, outcome.err
+    assert (state / "current").readlink().name == open_bundle(bundles[0]).digest
+    assert find_agent(state) is None

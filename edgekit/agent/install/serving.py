@@ -26,6 +26,7 @@ HAND_OVER_S = 60.0
 """How long an agent may take to load a release that has just passed its trial."""
 
 _LOOK_S = 0.05
+_TELL_AGAIN_S = 5.0
 
 
 class ServingNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,14 +124,11 @@ def hand_over(state_dir: Path, timeout_s: float = HAND_OVER_S) -> Activate:
     """
 
     def activate(digest: str | None) -> str:
-        before = find_agent(state_dir)
+        until_s = time.monotonic() + timeout_s
+        before = _settled(state_dir, until_s)
         if before is None or before.digest == digest:
             return ""
-        try:
-            os.kill(before.pid, signal.SIGHUP)
-        except OSError as error:
-            return f"process {before.pid} cannot be told: {error.strerror or error}"
-        until_s = time.monotonic() + timeout_s
+        told_s = 0.0
         while time.monotonic() < until_s:
             note = find_agent(state_dir)
             if note is None or note.pid != before.pid:
@@ -139,6 +137,10 @@ def hand_over(state_dir: Path, timeout_s: float = HAND_OVER_S) -> Activate:
                 return ""
             if note.num_loads != before.num_loads:
                 return note.reason or "it says nothing more"
+            if time.monotonic() - told_s > _TELL_AGAIN_S:  # one that is still loading another release does not listen
+                told_s = time.monotonic()
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(before.pid, signal.SIGHUP)
             time.sleep(_LOOK_S)
         return f"it did not take it within {timeout_s:g} s"
 
@@ -155,6 +157,15 @@ def released_path(bundle: Path) -> Path:
     if install_dir(bundle) is None or not bundle.is_symlink():
         return bundle
     return bundle.parent / bundle.readlink()
+
+
+def _settled(state_dir: Path, until_s: float) -> ServingNote | None:
+    """The agent, once it has loaded its first release: which one that is, a signal could not change."""
+    note = find_agent(state_dir)
+    while note is not None and note.num_loads == 0 and time.monotonic() < until_s:
+        time.sleep(_LOOK_S)
+        note = find_agent(state_dir)
+    return note
 
 
 def _read_note(path: Path) -> ServingNote | None:

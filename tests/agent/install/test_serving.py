@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from edgekit.agent.install import serving
 from edgekit.agent.install.serving import ServingPost, find_agent, hand_over, install_dir, released_path
 
 
@@ -88,6 +90,40 @@ def test_hand_over_gives_up_on_an_agent_that_does_nothing(
     post.took("aa")
     on_hangup(lambda: None)
     assert hand_over(state, 0.2)("bb") == "it did not take it within 0.2 s"
+
+
+def test_hand_over_lets_an_agent_load_its_first_release_before_it_is_told(
+    state: Path, post: ServingPost, on_hangup: Callable[[Callable[[], None]], None]
+) -> None:
+    told: list[str] = []
+
+    def take() -> None:
+        told.append("bb")
+        post.took("bb")
+
+    on_hangup(take)
+    starting = threading.Timer(0.3, lambda: post.took("aa"))
+    starting.start()
+    assert hand_over(state)("bb") == ""
+    starting.join()
+    assert told == ["bb"]
+
+
+def test_hand_over_tells_an_agent_again_that_did_not_listen(
+    state: Path, post: ServingPost, on_hangup: Callable[[Callable[[], None]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_TELL_AGAIN_S", 0.2)
+    post.took("aa")
+    told: list[int] = []
+
+    def take_the_second() -> None:
+        told.append(1)
+        if len(told) == 2:
+            post.took("bb")
+
+    on_hangup(take_the_second)
+    assert hand_over(state)("bb") == ""
+    assert len(told) == 2
 
 
 def test_hand_over_without_an_agent_is_done_at_once(state: Path) -> None:
