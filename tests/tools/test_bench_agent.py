@@ -68,7 +68,7 @@ def test_losses_are_counted_and_leave_nothing_behind(tmp_path: Path) -> None:
     model = tmp_path / "any.tflite"
     model.touch()
     figures = run_tool("bench_agent.py", "--quick", "--only", "losses", "--cycles", "3", "--model", model)
-    assert figures["loss_cycles"] == 3
+    assert figures["loss_drop_cycles"] == 3
     assert figures["loss_leaked_descriptors"] == 0
     assert figures["loss_leaked_children"] == 0
     assert figures["loss_seen_max_s"] > 0
