@@ -139,8 +139,12 @@ def hand_over(state_dir: Path, timeout_s: float = HAND_OVER_S) -> Activate:
                 return note.reason or "it says nothing more"
             if time.monotonic() - told_s > _TELL_AGAIN_S:  # one that is still loading another release does not listen
                 told_s = time.monotonic()
-                with contextlib.suppress(ProcessLookupError):
+                try:
                     os.kill(before.pid, signal.SIGHUP)
+                except PermissionError:
+                    return f"process {before.pid} is of another user, and cannot be told"
+                except ProcessLookupError:
+                    continue  # seen in the next turn
             time.sleep(_LOOK_S)
         return f"it did not take it within {timeout_s:g} s"
 
