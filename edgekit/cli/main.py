@@ -25,7 +25,9 @@ from edgekit.cli import (
     export,
     failures,
     importing,
+    keys,
     pack,
+    publish,
     report,
     train,
     verify,
@@ -59,12 +61,14 @@ for name, command in (
     ("unpack", pack.unpack),
     ("inspect", pack.inspect),
     ("bundle", bundle.bundle),
+    ("publish", publish.publish),
     ("report", report.report),
     ("doctor", doctor.doctor),
 ):
     app.command(name)(command)
 app.add_typer(data.app, name="data")
 app.add_typer(agent.app, name="agent")
+app.add_typer(keys.app, name="keys")
 
 
 def _print_version(value: bool) -> None:
