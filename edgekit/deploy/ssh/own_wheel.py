@@ -114,7 +114,9 @@ def _requirements() -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     try:
         lines = metadata.requires("edgekit") or []
     except metadata.PackageNotFoundError as error:
-        raise MissingDependencyError("edgekit is not installed as a package", hint="pip install edgekit[flash]") from error
+        raise MissingDependencyError(
+            "edgekit is not installed as a package", hint="pip install edgekit[flash]"
+        ) from error
     plain: list[str] = []
     extras_found: dict[str, list[str]] = {}
     for line in lines:
