@@ -20,10 +20,12 @@ from edgekit.cli import (
     classify,
     compress,
     data,
+    device,
     doctor,
     evaluate,
     export,
     failures,
+    flash,
     importing,
     pack,
     report,
@@ -59,12 +61,14 @@ for name, command in (
     ("unpack", pack.unpack),
     ("inspect", pack.inspect),
     ("bundle", bundle.bundle),
+    ("flash", flash.flash),
     ("report", report.report),
     ("doctor", doctor.doctor),
 ):
     app.command(name)(command)
 app.add_typer(data.app, name="data")
 app.add_typer(agent.app, name="agent")
+app.add_typer(device.app, name="device")
 
 
 def _print_version(value: bool) -> None:

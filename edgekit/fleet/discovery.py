@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -60,19 +60,24 @@ def discover(seconds: float, *, interfaces: Iterable[str] | None = None) -> tupl
         BoardError: There is no network to listen on.
     """
     try:
-        from zeroconf import InterfaceChoice, ServiceBrowser, Zeroconf
+        from zeroconf import InterfaceChoice, ServiceBrowser, ServiceStateChange, Zeroconf
     except ImportError as error:
         raise MissingDependencyError("discovery needs zeroconf", hint="pip install edgekit[flash]") from error
-    heard = _Heard()
+    heard: set[tuple[str, str]] = set()
+
+    def hear(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        del zeroconf  # zeroconf calls this by keyword, from its own thread
+        (heard.discard if state_change is ServiceStateChange.Removed else heard.add)((service_type, name))
+
     try:
         network = Zeroconf(interfaces=InterfaceChoice.All if interfaces is None else list(interfaces))
     except OSError as error:
         raise BoardError(f"cannot listen for boards: {error.strerror or error}", hint="is a network up?") from error
     try:
-        browser = ServiceBrowser(network, list(SERVICES), listener=heard)
+        browser = ServiceBrowser(network, list(SERVICES), handlers=[hear])
         threading.Event().wait(seconds)
         browser.cancel()
-        infos = [network.get_service_info(kind, name, _RESOLVE_MS) for kind, name in sorted(heard.names)]
+        infos = [network.get_service_info(kind, name, _RESOLVE_MS) for kind, name in sorted(heard)]
     finally:
         network.close()
     return merge([found_from(info) for info in infos if info is not None])
@@ -121,19 +126,3 @@ def found_from(info: ServiceInfo) -> Found:
 def _plain(content: bytes) -> str:
     text = content.decode("utf-8", errors="replace")[:120]
     return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-class _Heard:
-    """Collects the names of services (zeroconf calls it from its own thread)."""
-
-    def __init__(self) -> None:
-        self.names: set[tuple[str, str]] = set()
-
-    def add_service(self, zc: Any, type_: str, name: str) -> None:  # noqa: ANN401, ARG002 - zeroconf's own interface
-        self.names.add((type_, name))
-
-    def update_service(self, zc: Any, type_: str, name: str) -> None:  # noqa: ANN401 - zeroconf's own interface
-        """A service says something new; it is asked at the end anyway."""
-
-    def remove_service(self, zc: Any, type_: str, name: str) -> None:  # noqa: ANN401, ARG002
-        self.names.discard((type_, name))

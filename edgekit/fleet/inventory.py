@@ -105,8 +105,11 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         >>> Inventory().free_name("kitchen.local"), Inventory().free_name("10.0.0.7")
         ('kitchen', '10.0.0.7')
         """
-        is_address = not host.split(".")[-1].isalpha()
-        word = _UNFIT_FOR_NAME.sub("-", host if is_address else host.split(".")[0]).strip("-._")[:48] or "board"
+        is_address = not host.rsplit(".", maxsplit=1)[-1].isalpha()
+        word = (
+            _UNFIT_FOR_NAME.sub("-", host if is_address else host.split(".", maxsplit=1)[0]).strip("-._")[:48]
+            or "board"
+        )
         names = {device.name for device in self.devices}
         numbered = (f"{word}-{number}" for number in range(2, len(names) + 3))
         return word if word not in names else next(name for name in numbered if name not in names)

@@ -39,7 +39,8 @@ Tell = Callable[[str], None]
 _USER = """
 groups=
 for group in video render; do getent group "$group" >/dev/null && groups="$groups${groups:+,}$group"; done
-useradd --system --user-group --home-dir "$2" --no-create-home --shell /usr/sbin/nologin ${groups:+--groups "$groups"} "$1"
+set -- "$1" --system --user-group --home-dir "$2" --no-create-home --shell /usr/sbin/nologin
+useradd "$@" ${groups:+--groups "$groups"}
 """
 # $1: user; programs, state, settings, cache.
 _FOLDERS = """
@@ -62,8 +63,8 @@ chgrp "$3" "$1.new"
 sync "$1.new" 2>/dev/null || sync
 mv -f "$1.new" "$1"
 """
-# $1: programs, $2: name, $3: Python, $4: "system" or "", $5: pip wheel or "", $6: edgekit's wheel, $7: wheels' folder or
-# "" for the index, $8: constraints; then the requirements. What is there under that name was left by an interruption.
+# $1: programs, $2: name, $3: Python, $4: "system" or "", $5: pip wheel or "", $6: edgekit's wheel, $7: wheels' folder,
+# or "" for the index, $8: constraints; then the requirements. What is there by that name was left by an interruption.
 _ENVIRONMENT = """
 set -e
 folder=$1/$2 name=$2 programs=$1 python=$3 system=${4:+--system-site-packages} pip=$5 own=$6 wheels=$7 constraints=$8
@@ -73,7 +74,8 @@ rm -rf "$folder"
 "$python" -m venv $system ${pip:+--without-pip} "$folder"
 printf '%s' "$constraints" >"$folder/constraints.txt"
 if [ -n "$pip" ]; then installer="$folder/bin/python $pip/pip"; else installer="$folder/bin/python -m pip"; fi
-install() { $installer install --quiet --no-input --no-cache-dir --disable-pip-version-check --no-warn-script-location "$@"; }
+install() { $installer install $quietly "$@"; }
+quietly="--quiet --no-input --no-cache-dir --disable-pip-version-check --no-warn-script-location"
 if [ -n "$wheels" ]; then set -- --no-index --find-links "$wheels" "$@"; fi
 install --constraint "$folder/constraints.txt" --only-binary :all: "$@"
 install --no-index --no-deps --ignore-installed "$own"
@@ -134,8 +136,7 @@ async def apply_plan(plan: Plan, shell: BoardShell, work: Work) -> Applied:
         BoardError: A step failed; the next flash begins where this one ended.
         BarNotMetError: The board's gate did not let the bundle pass; what served before serves on.
     """
-    if plan.refusals:
-        raise BoardError(f"{shell.where} cannot be flashed: {'; '.join(plan.refusals)}")
+    refuse(plan, shell.where)
     num_bytes, verdict = 0, None
     for step in plan.steps:
         work.tell(f"{describe_step(step)}: {step.why}")
@@ -145,6 +146,12 @@ async def apply_plan(plan: Plan, shell: BoardShell, work: Work) -> Applied:
         else:
             num_bytes += await _performer(step)(shell, work)
     return Applied(steps=tuple(map(describe_step, plan.steps)), num_bytes=num_bytes, verdict=verdict)
+
+
+def refuse(plan: Plan, where: str) -> None:
+    """Raise BoardError when nothing can be done, with every reason."""
+    if plan.refusals:
+        raise BoardError(f"{where} ({plan.board}) cannot be flashed: {'; '.join(plan.refusals)}")
 
 
 def _performer(step: Step) -> Callable[[BoardShell, Work], Awaitable[int]]:
@@ -193,8 +200,8 @@ async def _make_environment(step: MakeEnvironment, shell: BoardShell, work: Work
         num_bytes += await send_file(shell, sent, work.progress)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
         own = Path(scratch) / work.wheel.name
-        own.write_bytes(encode_wheel(work.wheel))  # noqa: ASYNC240 - a local disk
-        size = own.stat().st_size  # noqa: ASYNC240
+        own.write_bytes(encode_wheel(work.wheel))
+        size = own.stat().st_size
         whole = ToSend(path=own, name=own.name, size_bytes=size, sha256=hash_beginning(own, size), label="edgekit")
         num_bytes += await send_file(shell, whole, work.progress)
     await shell.must(

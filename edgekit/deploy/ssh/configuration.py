@@ -59,7 +59,7 @@ def config_text(settings: AgentSettings, board: Board, layout: Layout) -> str:
         layout: Where the bundle lies.
     """
     lines = [
-        "# Written by edgekit flash, which keeps it from then on unless it is told otherwise (--camera, --http, --mqtt).",
+        "# Written by edgekit flash, which keeps it unless it is told otherwise (--camera, --http, --mqtt).",
         f"bundle = {_toml(f'{layout.state}/{CURRENT}')}",
     ]
     if settings.device_id is not None:
@@ -86,36 +86,42 @@ def config_text(settings: AgentSettings, board: Board, layout: Layout) -> str:
 
 def find_page(config: str | None) -> Page | None:
     """Where the live page of an agent is, by its configuration; None where there is none, or nobody can tell."""
-
-    class Web(msgspec.Struct):
-        port: int = _PAGE[1]
-        token: str | None = None
-
-    class Known(msgspec.Struct):
-        web: Web | None = Web()
-
-    try:
-        web = msgspec.toml.decode(config or "", type=Known).web
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    known = _read(config or "")
+    if config is None or known is None or known.web is None:
         return None
-    return None if web is None or config is None else Page(port=web.port, token=web.token)
+    return Page(port=known.web.port, token=known.web.token)
 
 
 def find_camera(config: str) -> str | None:
     """The configured camera, as after `--camera`; None where nobody can tell.
 
-    >>> find_camera('[camera]\\nsource = "v4l2:0"'), find_camera("")
+    >>> find_camera('camera.source = "v4l2:0"'), find_camera("")
     ('v4l2:0', '0')
     """
+    known = _read(config)
+    return None if known is None else known.camera.source
 
-    class Camera(msgspec.Struct):
-        source: str = "0"
 
-    class Known(msgspec.Struct):
-        camera: Camera = Camera()
+class _Web(msgspec.Struct, frozen=True, kw_only=True):
+    port: int = _PAGE[1]
+    token: str | None = None
 
+
+class _Camera(msgspec.Struct, frozen=True, kw_only=True):
+    source: str = "0"
+
+
+class _Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What matters here of an agent's configuration."""
+
+    web: _Web | None = _Web()
+    camera: _Camera = _Camera()
+
+
+def _read(config: str) -> _Known | None:
+    """What a configuration says; None where it cannot be read, which is for the agent to complain of."""
     try:
-        return msgspec.toml.decode(config, type=Known).camera.source
+        return msgspec.toml.decode(config, type=_Known)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
@@ -123,5 +129,5 @@ def find_camera(config: str) -> str | None:
 def _toml(text: str) -> str:
     """A TOML string: JSON's, without the characters in which the two differ."""
     if not text.isprintable():
-        raise UsageError(f"{ascii(text)} holds characters that no configuration may")
+        raise UsageError(f"{text!a} holds characters that no configuration may")
     return json.dumps(text, ensure_ascii=False)

@@ -4,7 +4,7 @@ prefix=$1
 user=$2
 state=$prefix/var/lib/edgekit
 config=$prefix/etc/edgekit/agent.toml
-export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin:/usr/local/bin"
+export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 
 say() { printf '%s\t%s\n' "$1" "$(printf '%s' "$2" | tr '\n\t' '  ')"; }
 

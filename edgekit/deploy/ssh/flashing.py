@@ -12,10 +12,11 @@ from pathlib import Path
 
 import msgspec
 
+from edgekit.bundle.reading import open_bundle
 from edgekit.core.address import Address
 from edgekit.core.board import Board, list_boards, load_board
 from edgekit.core.progress import Progress
-from edgekit.deploy.ssh.applying import Applied, Tell, Work, apply_plan
+from edgekit.deploy.ssh.applying import Applied, Tell, Work, apply_plan, refuse
 from edgekit.deploy.ssh.configuration import AgentSettings, find_camera
 from edgekit.deploy.ssh.facts import BoardFound
 from edgekit.deploy.ssh.host_keys import HostKey
@@ -24,7 +25,8 @@ from edgekit.deploy.ssh.layout import Layout
 from edgekit.deploy.ssh.own_wheel import OwnWheel
 from edgekit.deploy.ssh.plan import Payload, Plan, StartAgent, WriteFile
 from edgekit.deploy.ssh.planning import Wishes, find_board, make_plan
-from edgekit.deploy.ssh.session import Login, Session, connect
+from edgekit.deploy.ssh.sending import hash_beginning
+from edgekit.deploy.ssh.session import Login, connect
 from edgekit.deploy.ssh.shell import BoardShell, gather
 from edgekit.deploy.ssh.status import Running, read_running, wait_until_serves
 from edgekit.deploy.ssh.wheelhouse import Wheel
@@ -36,24 +38,24 @@ class FlashJob(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         payload_for: The bundle for a board, by its id; a run folder makes one for each.
         wheel: This edgekit.
+        pin: Called with the host key that the board showed, before anything is done to it.
         wheels: Carried along; None: boards ask their index.
         settings: Of the agent.
         layout: Where everything goes.
         root_json: Root of trust to pin; None for none.
         options: For the board's installer.
         is_dry_run: Only plan.
-        pin: Called with the host key that the board showed, before anything is done to it.
     """
 
     payload_for: Callable[[str], Payload]
     wheel: OwnWheel
+    pin: Callable[[Address, HostKey], None]
     wheels: tuple[Wheel, ...] | None = None
     settings: AgentSettings = AgentSettings()
     layout: Layout = Layout()
     root_json: str | None = None
     options: InstallOptions = InstallOptions()
     is_dry_run: bool = False
-    pin: Callable[[Address, HostKey], None] = lambda address, key: None
 
 
 class Flashed(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,8 +111,7 @@ async def _work(
     shell: BoardShell, job: FlashJob, plan: Plan, progress: Progress, tell: Tell
 ) -> tuple[Plan, Applied, Running]:
     """Do it, alone: what the board was before the lock was had may be true no more."""
-    if plan.refusals:
-        _refuse(plan, shell)
+    refuse(plan, shell.where)
     async with shell.lock(who_we_are()):
         shell = await gather(shell.session, job.layout)
         plan = _plan(shell.found, job)
@@ -120,12 +121,6 @@ async def _work(
             tell("wait until it serves")
         running = await wait_until_serves(shell, plan.payload)
     return plan, applied, running
-
-
-def _refuse(plan: Plan, shell: BoardShell) -> None:
-    from edgekit.core.errors import BoardError
-
-    raise BoardError(f"{shell.where} ({plan.board}) cannot be flashed: {'; '.join(plan.refusals)}")
 
 
 def _plan(found: BoardFound, job: FlashJob) -> Plan:
@@ -164,9 +159,6 @@ def who_we_are() -> str:
 
 def payload_of(path: Path) -> Payload:
     """A bundle file as it is sent. Raises as `open_bundle`."""
-    from edgekit.bundle.reading import open_bundle
-    from edgekit.deploy.ssh.sending import hash_beginning
-
     bundle = open_bundle(path)
     size_bytes = path.stat().st_size
     return Payload(
@@ -176,8 +168,3 @@ def payload_of(path: Path) -> Payload:
         sha256=hash_beginning(path, size_bytes),
         manifest=bundle.manifest,
     )
-
-
-async def with_session(address: Address, login: Login) -> Session:
-    """Connect; the caller closes. Raises as `connect`."""
-    return await connect(address, login)

@@ -17,7 +17,9 @@ _CHUNK_BYTES = 1 << 20
 # Size and hash of what is there of a file: of the whole one, else of its part.
 _THERE = """
 for file in "$1" "$1.part"; do
-    [ -f "$file" ] && { printf '%s %s %s\\n' "${file#"$1"}=" "$(wc -c <"$file")" "$(sha256sum <"$file" | cut -d' ' -f1)"; exit; }
+    [ -f "$file" ] || continue
+    printf '%s %s %s\\n' "${file#"$1"}=" "$(wc -c <"$file")" "$(sha256sum <"$file" | cut -d' ' -f1)"
+    exit
 done
 exit 0
 """

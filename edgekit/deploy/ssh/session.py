@@ -7,7 +7,7 @@ import contextlib
 import shlex
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -23,6 +23,49 @@ KEEPALIVE_S = 10.0
 """Silence after which the board is asked whether it lives; three times unanswered, the connection is over."""
 COMMAND_S = 120.0
 _CHUNK_BYTES = 128 * 1024
+
+
+class ProgramOutput(Protocol):
+    """What a remote program prints."""
+
+    async def readline(self) -> str:
+        """The next line; "" at the end."""
+        ...
+
+
+class ProgramInput(Protocol):
+    """What a remote program reads. Raises OSError when it is gone."""
+
+    def write(self, data: str) -> None:
+        """Write."""
+        ...
+
+    def write_eof(self) -> None:
+        """End it."""
+        ...
+
+
+class RemoteProgram(Protocol):
+    """A remote program that talks; asyncssh's own is the real one."""
+
+    @property
+    def stdin(self) -> ProgramInput:
+        """What it reads."""
+        ...
+
+    @property
+    def stdout(self) -> ProgramOutput:
+        """What it prints."""
+        ...
+
+    @property
+    def exit_status(self) -> int | None:
+        """How it ended; None while it has not, or when a signal ended it."""
+        ...
+
+    async def wait_closed(self) -> None:
+        """Wait until it has ended."""
+        ...
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +153,7 @@ class Session:
         return Ran(code=-1 if code is None else code, out=str(done.stdout), err=str(done.stderr))
 
     @contextlib.asynccontextmanager
-    async def start(self, words: Sequence[str]) -> AsyncGenerator[asyncssh.SSHClientProcess[str], None]:
+    async def start(self, words: Sequence[str]) -> AsyncGenerator[RemoteProgram, None]:
         """Run a program that talks, as long as the block lasts. Raises BoardError as `run`."""
         import asyncssh
 
@@ -141,7 +184,7 @@ class Session:
             async with self._connection.start_sftp_client() as sftp:
                 mode = "ab" if offset else "wb"
                 async with sftp.open(remote, mode) as target:
-                    with local.open("rb") as source:  # noqa: ASYNC230 - a local disk, in chunks
+                    with local.open("rb") as source:
                         source.seek(offset)
                         while chunk := source.read(_CHUNK_BYTES):
                             await target.write(chunk)

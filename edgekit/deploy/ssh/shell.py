@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
 from collections.abc import AsyncGenerator, Sequence
 
 from edgekit.core.errors import BoardError
 from edgekit.deploy.ssh.facts import FACTS_SCRIPT, BoardFound, Privilege, parse_facts
 from edgekit.deploy.ssh.layout import Layout
-from edgekit.deploy.ssh.session import COMMAND_S, Ran, Session
+from edgekit.deploy.ssh.session import COMMAND_S, Ran, RemoteProgram, Session
 
 LOCK_TAKEN = 75
 """What `flock` ends with when somebody else has the lock (EX_TEMPFAIL of sysexits.h)."""
 
 _HEARTBEAT_S = 10.0
+_GOODBYE_S = 5.0
 _LOCK_SILENCE_S = 60
 """After so much silence a board gives the lock back: whoever held it is gone, however it went."""
 
@@ -57,7 +57,7 @@ class BoardShell:
         return str(self.session.address)
 
     async def root(self, script: str, *arguments: str, given: str = "", timeout_s: float = COMMAND_S) -> Ran:
-        """Run a shell script as root; `$1` and so on are the arguments. Raises BoardError when the connection breaks."""
+        """Run a shell script as root, with `$1` and so on. Raises BoardError when the connection breaks."""
         words = ("sh", "-c", script, "edgekit-flash", *arguments)
         return await _as_root(self.session, self.found.privilege, words, given=given, timeout_s=timeout_s)
 
@@ -78,6 +78,16 @@ class BoardShell:
         return ran.out
 
     @contextlib.asynccontextmanager
+    async def start_root(self, script: str, *arguments: str) -> AsyncGenerator[RemoteProgram, None]:
+        """Run a shell script as root that talks, as long as the block lasts. Raises BoardError as `root`."""
+        inner = ("sh", "-c", script, "edgekit-flash", *arguments)
+        words, password = _root_words(self.session, self.found.privilege, inner)
+        async with self.session.start(words) as process:
+            if password:
+                process.stdin.write(password)
+            yield process
+
+    @contextlib.asynccontextmanager
     async def lock(self, holder: str) -> AsyncGenerator[None, None]:
         """Be the only one who flashes this board. The board frees the lock by itself when we are gone.
 
@@ -88,29 +98,24 @@ class BoardShell:
             BoardError: Somebody else does; says who.
         """
         script = f'mkdir -p "$(dirname "$1")"; exec flock -n -E {LOCK_TAKEN} "$1" sh -c "$2" hold "$1" "$3" "$4"'
-        inner = ("sh", "-c", script, "edgekit-flash", self.layout.lock, _HOLD, holder, str(_LOCK_SILENCE_S))
-        words, password = _root_words(self.session, self.found.privilege, inner)
-        async with self.session.start(words) as process:
-            if password:
-                process.stdin.write(password)
+        arguments = (self.layout.lock, _HOLD, holder, str(_LOCK_SILENCE_S))
+        async with self.start_root(script, *arguments) as process:
             if (await process.stdout.readline()).strip() != "held":
-                await process.wait()
+                await process.wait_closed()
                 who = (await self.root('cat "$1.holder" 2>/dev/null', self.layout.lock)).out.strip()
                 complaint = "" if process.exit_status == LOCK_TAKEN else f" ({process.exit_status})"
                 raise BoardError(
                     f"{self.where} is being flashed by {who or 'somebody else'}{complaint}",
                     hint=f"wait for it; a lost connection frees the board after {_LOCK_SILENCE_S} s",
                 )
-            beating = asyncio.create_task(_beat(process.stdin))
+            beating = asyncio.create_task(_beat(process))
             try:
                 yield
             finally:
                 beating.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await beating
-                with contextlib.suppress(OSError):
-                    process.stdin.write_eof()
-                await _patiently(process.wait_closed())
+                await _let_go(process)
 
 
 async def gather(session: Session, layout: Layout) -> BoardShell:
@@ -139,24 +144,22 @@ async def _as_root(
 
 
 def _root_words(session: Session, privilege: Privilege, inner: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """How a program is run as root, and what sudo wants to read first. `-k`: it always reads it, never half the time."""
+    """How a program is run as root, and what sudo reads first; `-k`: it always does, remembered password or not."""
     if privilege == "password":
         return ("sudo", "-k", "-S", "-p", "", *inner), f"{session.password or ''}\n"
     return (tuple(inner) if privilege == "root" else ("sudo", "-n", *inner)), ""
 
 
-async def _beat(stdin: object) -> None:
+async def _beat(process: RemoteProgram) -> None:
+    """Write a byte now and then, until the board is gone or we are told to stop."""
     with contextlib.suppress(OSError):
         while True:
-            stdin.write(".")  # pyright: ignore[reportAttributeAccessIssue]
+            process.stdin.write(".")
             await asyncio.sleep(_HEARTBEAT_S)
 
 
-async def _patiently(waiting: object, limit_s: float = 5.0) -> None:
-    with contextlib.suppress(asyncio.TimeoutError, OSError):
-        await asyncio.wait_for(waiting, limit_s)  # pyright: ignore[reportArgumentType]
-
-
-def quote(words: Sequence[str]) -> str:
-    """Words as a shell reads them, for messages."""
-    return shlex.join(words)
+async def _let_go(process: RemoteProgram) -> None:
+    """Let the holder end, and wait for it: whoever comes next must find the lock free."""
+    with contextlib.suppress(OSError, asyncio.TimeoutError):
+        process.stdin.write_eof()
+        await asyncio.wait_for(process.wait_closed(), _GOODBYE_S)
