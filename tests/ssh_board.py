@@ -168,7 +168,7 @@ class SshBoard:
             "PATH": f"{self.programs}",
             "EDGEKIT_MODEL_FILE": str(self.root / "model"),
             "PYTHONPATH": f"{TESTS.parent}",
-            "LC_ALL": "C",
+            "HOME": str(self.folder),  # a shell that sshd starts may read files there, and change PATH
         }
         environment = " ".join(f"{name}={value}" for name, value in words.items())
         config = self.folder / "sshd_config"

@@ -39,7 +39,7 @@ def flash(
         Path | None, typer.Option(metavar="DIR", help="Folder of wheels, for boards without network.")
     ] = None,
     trust: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Published updates whose root the first contact pins.")
+        Path | None, typer.Option(metavar="DIR", help="Published updates, or keys, whose root the first contact pins.")
     ] = None,
     camera: Annotated[str | None, typer.Option(help="As agent run takes it.  [default: the board's usual one]")] = None,
     http: Annotated[
@@ -162,12 +162,12 @@ def read_settings(camera: str | None, http: str | None, token_file: Path | None,
 
 
 def read_root(trust: Path) -> str:
-    """The root of trust of a published repository: the newest `N.root.json`, or `root.json`.
+    """The root of trust of a published repository, or of a folder of keys: the newest `N.root.json`, or `root.json`.
 
     Raises:
         UsageError: There is none.
     """
-    for folder in (trust / "metadata", trust):
+    for folder in (trust / "metadata", trust / "root", trust):
         numbered = [path for path in folder.glob("*.root.json") if path.name.split(".")[0].isdecimal()]
         newest = max(numbered, key=lambda path: int(path.name.split(".")[0]), default=folder / "root.json")
         if newest.is_file():

@@ -52,24 +52,29 @@ chown "$1:" "$3"
 chown -R "${SUDO_USER:-$(id -un)}:" "$5"
 """
 _CLOCK = 'date -u -s "@$1" >/dev/null'
-# $1: path, $2: mode, $3: group; the content comes on standard input.
+# $1: path, $2: mode, $3: group, $4: owner of the folder, too, or ""; the content comes on standard input.
 _WRITE = """
 set -e
-umask 077
 mkdir -p "$(dirname "$1")"
+umask 077
 cat >"$1.new"
 chmod "$2" "$1.new"
 chgrp "$3" "$1.new"
+[ -z "$4" ] || chown "$4:" "$(dirname "$1")" "$1.new"
 sync "$1.new" 2>/dev/null || sync
 mv -f "$1.new" "$1"
 """
 # $1: programs, $2: name, $3: Python, $4: "system" or "", $5: pip wheel or "", $6: edgekit's wheel, $7: wheels' folder,
-# or "" for the index, $8: constraints; then the requirements. What is there by that name was left by an interruption.
+# or "" for the index, $8: constraints; then the requirements. What is there by that name was left by an interruption,
+# whose pip may still be at work: no connection holds it. The lock waits for it, and then it may be done.
 _ENVIRONMENT = """
 set -e
 folder=$1/$2 name=$2 programs=$1 python=$3 system=${4:+--system-site-packages} pip=$5 own=$6 wheels=$7 constraints=$8
 shift 8
 umask 022
+exec 9>"$programs/.lock"
+flock -w 3000 9
+if [ "$(readlink "$programs/venv")" = "$name" ] && "$folder/bin/edgekit" --version; then exit 0; fi
 rm -rf "$folder"
 "$python" -m venv $system ${pip:+--without-pip} "$folder"
 printf '%s' "$constraints" >"$folder/constraints.txt"
@@ -182,7 +187,8 @@ async def _make_folders(step: MakeFolders, shell: BoardShell, work: Work) -> int
 
 async def _write_file(step: WriteFile, shell: BoardShell, work: Work) -> int:
     del work
-    await shell.must(f"writing {step.path}", _WRITE, step.path, step.mode, step.group, given=step.content)
+    arguments = (step.path, step.mode, step.group, step.owner or "")
+    await shell.must(f"writing {step.path}", _WRITE, *arguments, given=step.content)
     return 0
 
 

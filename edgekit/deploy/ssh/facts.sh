@@ -67,7 +67,7 @@ for folder in "$prefix"/opt/edgekit/venv/lib/python3*/site-packages/edgekit-*.di
 done
 say current "$(readlink "$state/current" 2>/dev/null)"
 say manifest "$(hash_of "$state/current/manifest.json")"
-say root_json "$(hash_of "$prefix/etc/edgekit/root.json")"
+say root_json "$(hash_of "$state/update/pinned-root.json")"
 say unit "$(hash_of "$prefix/etc/systemd/system/edgekit-agent.service")"
 [ -r "$config" ] && say config "$(base64 <"$config" | tr -d '\n')"
 say enabled "$(systemctl is-enabled edgekit-agent.service 2>/dev/null)"

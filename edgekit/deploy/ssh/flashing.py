@@ -94,17 +94,25 @@ async def flash_board(address: Address, login: Login, job: FlashJob, progress: P
     started_s = time.monotonic()
     session = await connect(address, login)
     try:
-        job.pin(address, session.host_key)
+        if not job.is_dry_run:
+            job.pin(address, session.host_key)
         shell = await gather(session, job.layout)
         plan = _plan(shell.found, job)
         if job.is_dry_run or (not plan.steps and not plan.refusals):
-            running = None if job.is_dry_run else await read_running(session, shell.found)
+            running = None if job.is_dry_run else await _see(shell, plan)
             applied = None if job.is_dry_run else Applied(steps=(), num_bytes=0)
         else:
             plan, applied, running = await _work(shell, job, plan, progress, tell)
     finally:
         await session.close()
     return Flashed(address=address, plan=plan, applied=applied, running=running, seconds=time.monotonic() - started_s)
+
+
+async def _see(shell: BoardShell, plan: Plan) -> Running:
+    """What runs on a board that needs nothing; one that is about to serve is waited for."""
+    if shell.found.active == "active":
+        return await read_running(shell.session, shell.found)
+    return await wait_until_serves(shell, plan.payload)
 
 
 async def _work(

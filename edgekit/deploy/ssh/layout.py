@@ -55,8 +55,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def root_json(self) -> str:
-        """The pinned root of trust for updates."""
-        return f"{self.settings}/root.json"
+        """The pinned root of trust for updates, where the board's update client looks for it."""
+        return f"{self.state}/update/pinned-root.json"
 
     @property
     def unit(self) -> str:

@@ -86,6 +86,7 @@ class WriteFile(msgspec.Struct, frozen=True, kw_only=True, tag="write_file"):
         content: Text.
         mode: Permissions, "0644".
         group: That may read it.
+        owner: Whose it is, with its folder; None for root.
     """
 
     why: str
@@ -93,6 +94,7 @@ class WriteFile(msgspec.Struct, frozen=True, kw_only=True, tag="write_file"):
     content: str
     mode: str = "0644"
     group: str = "root"
+    owner: str | None = None
 
 
 class InstallBundle(msgspec.Struct, frozen=True, kw_only=True, tag="install_bundle"):
@@ -146,7 +148,7 @@ def describe_step(step: Step) -> str:
     if isinstance(step, MakeUser):
         return f"make the system user {step.user}"
     if isinstance(step, MakeFolders):
-        return f"make {', '.join(step.folders)}"
+        return f"make its {len(step.folders)} folders"
     if isinstance(step, MakeEnvironment):
         source = "its package index" if step.wheels is None else f"{len(step.wheels)} wheels carried along"
         return f"make the environment {step.name} with {step.python}: {len(step.requirements)} packages from {source}"

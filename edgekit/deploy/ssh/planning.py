@@ -108,7 +108,7 @@ def make_plan(found: BoardFound, board: Board, wishes: Wishes) -> Plan:
         payload=wishes.payload,
         runtime=choice.runtime,
         steps=steps,
-        notes=_notes(found, board, wishes),
+        notes=_notes(found, board, wishes) if steps else (),
     )
 
 
@@ -290,7 +290,7 @@ def _files(found: BoardFound, board: Board, wishes: Wishes) -> tuple[WriteFile, 
         files.append(WriteFile(why=why, path=layout.config, content=text, mode="0640", group=layout.user))
     if wishes.root_json is not None and found.root_sha256 is None:
         why = "the first contact pins whose updates it takes"
-        files.append(WriteFile(why=why, path=layout.root_json, content=wishes.root_json))
+        files.append(WriteFile(why=why, path=layout.root_json, content=wishes.root_json, owner=layout.user))
     return tuple(files)
 
 

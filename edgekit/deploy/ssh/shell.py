@@ -28,6 +28,17 @@ if sudo -n true 2>/dev/null; then exec sudo -n sh -c "$script" facts "$@" free; 
 exec sh -c "$script" facts "$@" password
 """
 
+_SEARCH = 'PATH="$PATH:/usr/sbin:/sbin"'
+# $1: user, $2: home; then the program.
+_AS_SERVICE = """
+user=$1 HOME=$2
+export HOME
+cd /
+shift 2
+if [ "$(id -un)" = "$user" ]; then exec "$@"; fi
+exec runuser -u "$user" -- "$@"
+"""
+
 # Holds the lock as long as somebody writes a byte now and then.
 _HOLD = """
 printf '%s\\n' "$2" >"$1.holder"
@@ -58,13 +69,12 @@ class BoardShell:
 
     async def root(self, script: str, *arguments: str, given: str = "", timeout_s: float = COMMAND_S) -> Ran:
         """Run a shell script as root, with `$1` and so on. Raises BoardError when the connection breaks."""
-        words = ("sh", "-c", script, "edgekit-flash", *arguments)
+        words = ("sh", "-c", f"{_SEARCH}; {script}", "edgekit-flash", *arguments)
         return await _as_root(self.session, self.found.privilege, words, given=given, timeout_s=timeout_s)
 
     async def service(self, *words: str, timeout_s: float = COMMAND_S) -> Ran:
         """Run a program as the service's user. Raises BoardError when the connection breaks."""
-        script = 'if [ "$(id -un)" = "$1" ]; then shift; exec "$@"; fi; user=$1; shift; exec runuser -u "$user" -- "$@"'
-        return await self.root(f"cd /; {script}", self.layout.user, *words, timeout_s=timeout_s)
+        return await self.root(_AS_SERVICE, self.layout.user, self.layout.state, *words, timeout_s=timeout_s)
 
     async def must(self, what: str, script: str, *arguments: str, given: str = "", timeout_s: float = COMMAND_S) -> str:
         """Run a shell script as root that has to succeed, and return what it printed.
@@ -80,7 +90,7 @@ class BoardShell:
     @contextlib.asynccontextmanager
     async def start_root(self, script: str, *arguments: str) -> AsyncGenerator[RemoteProgram, None]:
         """Run a shell script as root that talks, as long as the block lasts. Raises BoardError as `root`."""
-        inner = ("sh", "-c", script, "edgekit-flash", *arguments)
+        inner = ("sh", "-c", f"{_SEARCH}; {script}", "edgekit-flash", *arguments)
         words, password = _root_words(self.session, self.found.privilege, inner)
         async with self.session.start(words) as process:
             if password:
