@@ -4,6 +4,7 @@
 bundle with the real reader; a file `refuse` in the state folder makes the gate say no with what is in it.
 """
 
+# ruff: noqa: T201
 from __future__ import annotations
 
 import hashlib

@@ -1,8 +1,9 @@
-"""A board behind a real OpenSSH server on loopback: a folder stands for its root, a few programs for systemd and Python.
+"""A board behind a real OpenSSH server on loopback: a folder stands for its root, a few programs for what is missing.
 
 What is real: sshd, its keys and its SFTP, every shell script that a flash runs, files, links, locks, processes. What
-stands in: `systemctl`, `journalctl` (start, stop and tell of the agent without systemd), `date` (when told), and, unless
-a test wants the real one, `python3` (whose environments hold `board_program.py` as `edgekit`). The board's user is ours.
+stands in: `systemctl` and `journalctl` (they start, stop and tell of the agent without systemd), `date` (when told),
+and, unless a test wants the real one, `python3`, whose environments hold `board_program.py` as `edgekit`. The service's
+user is the one who runs the tests.
 """
 
 from __future__ import annotations

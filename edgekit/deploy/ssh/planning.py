@@ -239,7 +239,9 @@ def _environment(found: BoardFound, board: Board, wishes: Wishes, choice: Choice
         requirements = tuple(line for line in requirements if not line.startswith(_DRAWS_OWN_OPENCV))
     # The system's camera packages are built against the system's numpy; numpy 2 beside them breaks their import.
     constraints = ("numpy<2",) if has_old_numpy else ()
-    name = environment_name((wishes.wheel_digest, choice.python.path, *requirements, *constraints, str(with_system)))
+    # The version, too: after an upgrade of the system, the same path is another Python.
+    python = f"{choice.python.path} {choice.python.version}"
+    name = environment_name((wishes.wheel_digest, python, *requirements, *constraints, str(with_system)))
     if found.environment == name:
         return None
     if found.environment is None:
