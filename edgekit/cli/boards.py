@@ -86,10 +86,16 @@ def make_login(address: Address, identity: Path | None, *, accept_new: bool, may
         identity: Private key; None for the usual ones.
         accept_new: Trust it when it was never seen.
         may_ask: Whether a password may be asked for on the terminal.
+
+    Raises:
+        UsageError: There is no such private key.
+        IntegrityError: The pinned host keys cannot be read.
     """
     from edgekit.deploy.ssh.host_keys import read_pins
     from edgekit.deploy.ssh.session import CONNECT_S, Login
 
+    if identity is not None and not identity.is_file():
+        raise UsageError(f"no such private key: {identity}")
     is_asking = may_ask and PASSWORD_VARIABLE not in os.environ and sys.stdin.isatty()
     return Login(
         identity=identity,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from edgekit.bundle.archive import EXTENSION
-from edgekit.core.errors import BarNotMetError, BoardError
+from edgekit.core.errors import BarNotMetError, BoardError, UsageError
 from edgekit.core.progress import Progress
 from edgekit.deploy.ssh.plan import Payload
 from edgekit.deploy.ssh.sending import ToSend, send_file
@@ -108,8 +108,9 @@ def read_verdict(out: str, err: str, code: int, where: str) -> Verdict:
         where: The board, for messages.
 
     Raises:
-        BarNotMetError: The gate says no.
-        BoardError: It was refused before the trial, or the installer failed.
+        BarNotMetError: The gate says no, or it has said so before.
+        UsageError: The bundle was refused before a trial: an older release, another board.
+        BoardError: The installer failed.
     """
     lines = [line.removeprefix("error: ").strip() for line in err.splitlines() if line.startswith("error: ")]
     said = lines[-1] if lines else " / ".join(err.split("\n")[-3:]).strip()
@@ -118,7 +119,9 @@ def read_verdict(out: str, err: str, code: int, where: str) -> Verdict:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if code == 1:
             raise BarNotMetError(f"{where} does not take it: {said}") from error
-        raise BoardError(f"{where}: the installer there ended with {code}: {said or out[-200:]!a}") from error
+        if code == 2:
+            raise UsageError(f"{where} does not take it: {said}") from error
+        raise BoardError(f"{where}: the installer there ended with {code}: {said or ascii(out[-200:])}") from error
     if verdict.is_good:
         return verdict
     failed = [f"{one.rule}: {one.detail}" for one in verdict.findings if one.outcome not in ("passed", "waived")]

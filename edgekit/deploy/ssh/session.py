@@ -264,6 +264,12 @@ async def connect(address: Address, login: Login) -> Session:
         )
     except asyncssh.HostKeyNotVerifiable as error:
         raise welcome.refusal(address) from error
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        which = "" if login.identity is None else f" {login.identity}"
+        hint = "is it locked? ssh-agent can hold it"
+        raise BoardError(f"the private key{which} cannot be used: {error}", hint=hint) from error
+    except asyncssh.ConfigParseError as error:
+        raise BoardError(f"~/.ssh/config cannot be read: {error}", hint="mend it") from error
     except (OSError, asyncssh.Error, asyncio.TimeoutError) as error:
         raise _refused(address, error, login) from error
     if welcome.shown is None:
@@ -291,9 +297,6 @@ def _refused(address: Address, error: Exception, login: Login) -> BoardError:
     if isinstance(error, asyncssh.PermissionDenied):
         hint = "copy a key there (ssh-copy-id), name one with --identity, or set EDGEKIT_SSH_PASSWORD"
         return BoardError(f"{address} lets nobody in: no key and no password is right", hint=hint)
-    if isinstance(error, (asyncssh.KeyImportError, asyncssh.KeyEncryptionError)):
-        which = "" if login.identity is None else f" {login.identity}"
-        return BoardError(f"the private key{which} cannot be used: {error}", hint="is it locked? Put it into ssh-agent")
     if isinstance(error, (TimeoutError, asyncio.TimeoutError, asyncssh.TimeoutError)):
         why = f"no answer within {login.patience_s:g} s"
     elif isinstance(error, OSError):
