@@ -14,8 +14,9 @@ from edgekit.core.errors import BoardError
 
 FACTS_SCRIPT = Path(__file__).with_name("facts.sh")
 
-Privilege: TypeAlias = Literal["root", "free", "password", "none"]
-"""How root is reached: logged in as root, by sudo, by sudo with a password, not at all."""
+Privilege: TypeAlias = Literal["root", "free", "password", "locked", "none"]
+"""How root is reached: logged in as root, by sudo, by sudo with the password that let us in; `locked`: sudo wants a
+password that we do not have; `none`: there is no sudo."""
 
 _NARROW = {"aarch64": "armv7l", "x86_64": "i686"}
 
@@ -138,7 +139,7 @@ def parse_facts(text: str) -> BoardFound:
 
 
 def _is_privilege(word: str | None) -> bool:
-    return word in ("root", "free", "password", "none")
+    return word in ("root", "free", "password", "locked", "none")
 
 
 def _architecture(machine: str, bits: str) -> str:

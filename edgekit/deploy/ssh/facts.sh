@@ -1,5 +1,5 @@
 # Tells about a board, one "KEY<tab>VALUE" a line, and changes nothing. POSIX sh: it runs in dash and busybox.
-# Arguments: prefix of all paths, service user, what sudo says ("root", "free", "password", "none").
+# Arguments: prefix of all paths, service user, how root is reached (see `Privilege` in facts.py).
 prefix=$1
 user=$2
 state=$prefix/var/lib/edgekit

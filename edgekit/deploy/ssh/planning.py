@@ -161,8 +161,8 @@ def _refusals(found: BoardFound, board: Board, wishes: Wishes, choice: Choice | 
         reasons.append(f"it runs {found.os or found.system or 'no Linux'} without systemd")
     if found.privilege == "none":
         reasons.append("there is no way to root: no sudo for this user")
-    if found.privilege == "password":
-        reasons.append("sudo wants another password than the one that was given")
+    if found.privilege == "locked":
+        reasons.append("sudo there wants a password: set EDGEKIT_SSH_PASSWORD to it")
     reasons += _bundle_refusals(found, board, wishes, choice)
     if found.glibc is None or found.glibc < GLIBC_AT_LEAST:
         here = "another C library" if found.glibc is None else f"glibc {found.glibc[0]}.{found.glibc[1]}"

@@ -140,8 +140,10 @@ class Session:
         import asyncssh
 
         try:
+            # An empty input would stay open, and who reads it wait for ever.
+            reads: dict[str, Any] = {"input": given} if given else {"stdin": asyncssh.DEVNULL}
             done = await self._connection.run(
-                shlex.join(words), input=given, timeout=timeout_s, encoding="utf-8", errors="replace"
+                shlex.join(words), timeout=timeout_s, encoding="utf-8", errors="replace", **reads
             )
         except asyncssh.TimeoutError as error:
             raise BoardError(f"{self.address}: no answer within {timeout_s:g} s to {words[0]}") from error

@@ -25,7 +25,7 @@ script=$1; shift
 if [ "$(id -u)" = 0 ]; then exec sh -c "$script" facts "$@" root; fi
 if ! command -v sudo >/dev/null; then exec sh -c "$script" facts "$@" none; fi
 if sudo -n true 2>/dev/null; then exec sudo -n sh -c "$script" facts "$@" free; fi
-exec sh -c "$script" facts "$@" password
+exec sh -c "$script" facts "$@" locked
 """
 
 _SEARCH = 'PATH="$PATH:/usr/sbin:/sbin"'
@@ -137,7 +137,7 @@ async def gather(session: Session, layout: Layout) -> BoardShell:
     script = FACTS_SCRIPT.read_text(encoding="utf-8")
     ran = await session.run(("sh", "-c", _PROBE, "probe", script, layout.prefix, layout.user))
     found = parse_facts(ran.out or ran.err)
-    if found.privilege == "password" and session.password is not None:
+    if found.privilege == "locked" and session.password is not None:
         words = ("sh", "-c", script, "facts", layout.prefix, layout.user, "password")
         ran = await _as_root(session, "password", words)
         if ran.code == 0:

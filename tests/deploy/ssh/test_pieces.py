@@ -72,7 +72,7 @@ def test_damaged_pins_are_an_error_and_not_an_unknown_host(tmp_path: Path, line:
         read_pins(tmp_path, Address(host="kitchen"))
 
 
-# --------------------------------------------------------------------------------------------------------------- address
+# -------------------------------------------------------------------------------------------------------------- address
 @pytest.mark.parametrize("text", ["kitchen", "pi@kitchen.local", "pi@10.0.0.7:2222", "[fe80::1%eth0]:2222", "u@[::1]"])
 def test_address_is_written_as_it_was_read(text: str) -> None:
     assert str(parse_address(text)) == text
@@ -163,7 +163,7 @@ def test_own_wheel_is_one_that_pip_installs_and_that_runs(tmp_path: Path) -> Non
     assert (tmp_path / "there/bin/edgekit").is_file()
 
 
-# -------------------------------------------------------------------------------------------------------------- verdicts
+# ------------------------------------------------------------------------------------------------------------- verdicts
 def test_verdict_that_is_good_is_returned() -> None:
     document = {"result": "committed", "digest": "ab", "serving": "ab", "unknown": 1}
 
@@ -194,7 +194,7 @@ def test_refusal_before_a_trial_is_told(code: int, kind: type[Exception], words:
         read_verdict("", "note\nerror: it is in quarantine\n hint: --again\n", code, "kitchen")
 
 
-# ---------------------------------------------------------------------------------------------------------------- others
+# --------------------------------------------------------------------------------------------------------------- others
 def test_unit_is_the_shipped_one_on_a_real_board(repository: Path) -> None:
     shipped = (repository / "devices/edgekit-agent.service").read_text("utf-8")
 

@@ -244,7 +244,7 @@ def test_system_packages_are_seen_where_the_camera_needs_them() -> None:
         ({"has_systemd": False}, "without systemd"),
         ({"system": "Darwin"}, "without systemd"),
         ({"privilege": "none"}, "no sudo for this user"),
-        ({"privilege": "password"}, "sudo wants another password"),
+        ({"privilege": "locked"}, "sudo there wants a password"),
         ({"glibc": None}, "here is another C library"),
         ({"glibc": (2, 24)}, "here is glibc 2.24"),
         ({"libraries": ()}, "apt-get install libstdc++6"),
