@@ -89,8 +89,10 @@ async def gather_with_sudo(folder: Path, sudo_password: str) -> tuple[str, str]:
         ("id", 'case $1 in -u) [ -n "$AS_ROOT" ] && echo 0 || echo 1000 ;; -un) echo pi ;; esac'),
         (
             "sudo",
-            "case $1 in -n) exit 1 ;; esac\nread -r word\n"
-            f'[ "$word" = "{sudo_password}" ] || exit 1\nwhile [ "$1" != sh ]; do shift; done\nexec env AS_ROOT=1 "$@"',
+            (
+                f'[ "$1" != -n ] || exit 1; read -r word; [ "$word" = "{sudo_password}" ] || exit 1\n'
+                'while [ "$1" != sh ]; do shift; done; exec env AS_ROOT=1 "$@"'
+            ),
         ),
     ):
         (programs / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
@@ -125,10 +127,10 @@ async def gather_with_sudo(folder: Path, sudo_password: str) -> tuple[str, str]:
 
 
 def test_sudo_gets_the_password_and_the_script_its_own_input(tmp_path: Path) -> None:
-    assert asyncio.run(gather_with_sudo(tmp_path, PASSWORD)) == ("free", "input as 0")
+    assert asyncio.run(gather_with_sudo(tmp_path, PASSWORD)) == ("password", "input as 0")
 
 
 def test_sudo_with_another_password_leaves_no_way_to_root(tmp_path: Path) -> None:
     privilege, _ = asyncio.run(gather_with_sudo(tmp_path, "another"))
 
-    assert privilege == "password"
+    assert privilege == "locked"

@@ -28,7 +28,7 @@ def failed(done: Outcome, code: int, *words: str) -> None:
     assert_fails(done._replace(err="\n".join(lines[first:])), code, *words)
 
 
-# ------------------------------------------------------------------------------------------------------------ reaching
+# ------------------------------------------------------------------------------------------------------------- reaching
 def test_board_that_does_not_listen_is_named(bundle: Path) -> None:
     done = edgekit("flash", f"pi@127.0.0.1:{free_port()}", bundle, "--accept-new")
 
@@ -91,7 +91,7 @@ def test_changed_host_key_is_accepted_after_the_board_was_removed(board: SshBoar
     assert flash(bundle, "--accept-new").code == 0
 
 
-# --------------------------------------------------------------------------------------------------------------- login
+# ---------------------------------------------------------------------------------------------------------------- login
 def test_wrong_key_lets_nobody_in(board: SshBoard, bundle: Path) -> None:
     (board.folder / "authorized_keys").write_text("", encoding="utf-8")
 
@@ -121,7 +121,7 @@ def test_private_key_that_is_none_is_named(board: SshBoard, bundle: Path, tmp_pa
     assert_fails(edgekit("flash", board.address, bundle, "--identity", tmp_path / "gone"), 2, "no such private key")
 
 
-# ------------------------------------------------------------------------------------------------ what the board lacks
+# ------------------------------------------------------------------------------------------------- what the board lacks
 def test_board_without_python_is_refused_and_says_what_to_install(board: SshBoard, flash: Flash, bundle: Path) -> None:
     for path in board.programs.glob("python3*"):
         path.unlink()
@@ -201,7 +201,7 @@ def test_agent_that_does_not_come_up_is_told_with_its_journal(
     failed(flash(bundle, "--accept-new"), 3, "does not serve after 1 s", "camera: no such device")
 
 
-# ----------------------------------------------------------------------------------------------------- full, cut, busy
+# ------------------------------------------------------------------------------------------------------ full, cut, busy
 @pytest.fixture
 def large_bundle(tmp_path: Path) -> Path:
     """Some megabytes, which take a moment to send."""
