@@ -1,4 +1,4 @@
-"""Card images for tests, made as an ordinary user would: the two-partition layout of Raspberry Pi OS, a few files in it.
+"""Card images for tests, made as an ordinary user would: the layout of Raspberry Pi OS, and a few files in it.
 
 The root file system has what tells a system (os-release, dpkg's list), users, and the folders that such a system has;
 no program in it would run.
@@ -14,6 +14,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 import msgspec
+
+from bundles import plain_contents, with_manifest
+from edgekit.bundle.manifest import Manifest
+from edgekit.bundle.reading import write_bundle
 
 SECTOR = 512
 MIB = 1 << 20
@@ -89,13 +93,12 @@ def make_card(folder: Path, spec: CardSpec) -> Path:
     tree, root, boot, card = folder / "tree", folder / "root.img", folder / "boot.img", folder / "card.img"
     _fill_tree(tree, spec)
     uuid = "11111111-2222-3333-4444-555555555555"
-    extended = f"root_owner=0:0,hash_seed={uuid}"
+    extended = ["-L", "rootfs", "-U", uuid, "-E", f"root_owner=0:0,hash_seed={uuid}"]
     for path, size in ((root, spec.root_bytes), (boot, BOOT_BYTES), (card, ROOT_START + spec.root_bytes)):
         with path.open("wb") as stream:
             stream.truncate(size)
     commands: list[list[str | Path]] = [
-        ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(spec.block_bytes), "-L", "rootfs", "-U", uuid]
-        + ["-E", extended, "-d", tree, root],
+        ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(spec.block_bytes), *extended, "-d", tree, root],
         ["mkfs.vfat", "-F", "32", "-s", "1", "-n", "BOOTFS", "-i", "89abcdef", "--invariant", boot],
     ]
     files = {"config.txt": "arm_64bit=1\n", "kernel8.img": "no kernel" * 1000}
@@ -161,6 +164,17 @@ def assert_whole(card: Path, folder: Path) -> None:
     checked = run_tool("fsck.vfat", "-n", boot)
     boot.unlink()
     assert checked.returncode == 0, checked
+
+
+def write_bundle_for(path: Path, boards: tuple[str, ...]) -> Path:
+    """A bundle for boards; the model in it would not run."""
+
+    def change(manifest: Manifest) -> Manifest:
+        compatible = msgspec.structs.replace(manifest.compatible, boards=boards)
+        return msgspec.structs.replace(manifest, compatible=compatible)
+
+    write_bundle(path, with_manifest(plain_contents(), change))
+    return path
 
 
 def _fill_tree(tree: Path, spec: CardSpec) -> None:

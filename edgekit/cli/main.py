@@ -24,6 +24,7 @@ from edgekit.cli import (
     evaluate,
     export,
     failures,
+    image,
     importing,
     pack,
     report,
@@ -65,6 +66,7 @@ for name, command in (
     app.command(name)(command)
 app.add_typer(data.app, name="data")
 app.add_typer(agent.app, name="agent")
+app.add_typer(image.app, name="image")
 
 
 def _print_version(value: bool) -> None:

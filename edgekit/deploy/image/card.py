@@ -1,7 +1,7 @@
 """An image onto a card: what is in use is written, read back past every cache, and compared.
 
-The first grain, with the partition table, comes last: a card that was pulled out half-way has no system on it that
-could start.
+The first grain, with the partition table, is wiped first and written last: a card that was pulled out half-way has no
+system on it that could start, neither the old one nor the new.
 """
 
 from __future__ import annotations
@@ -137,6 +137,9 @@ def copy_to_disk(image_path: Path, blocks: BlockMap, device_path: Path, progress
     """
     with image_path.open("rb") as image, _disk(device_path) as device:
         progress.begin("write card", blocks.num_bytes // (1 << 20))
+        # Whatever system was on the card must not start half overwritten.
+        _write_all(device, bytes(min(GRAIN_BYTES, blocks.size_bytes)), 0, device_path)
+        os.fsync(device)
         unsynced = 0
         for at, size in _pieces(blocks, first_last=True):
             _write_all(device, _read(image.fileno(), at, size, image_path), at, device_path)

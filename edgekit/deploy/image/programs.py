@@ -58,7 +58,8 @@ def run_program(
     """
     environment = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", "MTOOLSRC": os.devnull, "MTOOLS_SKIP_CHECK": "1"}
     if date_unix_s is not None:
-        environment |= {"SOURCE_DATE_EPOCH": str(date_unix_s), "E2FSPROGS_FAKE_TIME": str(date_unix_s)}
+        names = ("SOURCE_DATE_EPOCH", "E2FSPROGS_FAKE_TIME", "E2FSCK_TIME")
+        environment |= dict.fromkeys(names, str(date_unix_s))
     ran = subprocess.run(
         [find_programs([name])[name], *arguments],
         cwd=folder,

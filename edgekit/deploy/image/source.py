@@ -82,14 +82,9 @@ def copy_sparse(source: IO[bytes], target: IO[bytes], progress: Progress, *, lab
 
 def _size_of(source: IO[bytes]) -> int:
     """Size of a plain file; 0 where nobody can tell before it is unpacked."""
-    try:
-        return (
-            os.fstat(source.fileno()).st_size
-            if not isinstance(source, (lzma.LZMAFile, gzip.GzipFile, zipfile.ZipExtFile))
-            else 0
-        )
-    except OSError:
+    if isinstance(source, (lzma.LZMAFile, gzip.GzipFile, zipfile.ZipExtFile)):
         return 0
+    return os.fstat(source.fileno()).st_size
 
 
 @contextlib.contextmanager
