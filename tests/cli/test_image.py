@@ -11,7 +11,7 @@ from card_images import CardSpec, make_card, missing_tools, read_root, write_bun
 from command_line import assert_fails, edgekit
 from edgekit.bundle.reading import open_bundle
 
-PASSWORD = "correct-horse-battery"  # noqa: S105 - of nothing
+PASSWORD = "correct-horse-battery"
 
 
 @pytest.fixture(scope="session")
@@ -142,7 +142,7 @@ def test_write_asks_before_it_overwrites(card: Path, tmp_path: Path, monkeypatch
     device = tmp_path / "device"
     device.write_bytes(b"\7" * card.stat().st_size)
     disk = Disk(path=device, name="sdz", size_bytes=device.stat().st_size, is_removable=True, model="Stick")
-    monkeypatch.setattr(writing.write_card, "__kwdefaults__", {"look_at": lambda path: disk})
+    monkeypatch.setattr(writing.write_card, "__kwdefaults__", {"look_at": lambda _: disk})
     assert_fails(edgekit("image", "write", card, device), 2, "Stick", "--yes")
     planned = edgekit("image", "write", card, device, "--dry-run")
     assert "not written" in planned.out

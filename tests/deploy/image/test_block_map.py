@@ -49,7 +49,7 @@ def test_used_card_is_whole_after_mapped_ranges_are_written(card: Path, tmp_path
 
 
 def test_map_agrees_with_what_the_file_system_calls_used(card: Path) -> None:
-    said = dict(re.findall(r"^([A-Z][\w ]+):\s+(\d+)$", run_tool("dumpe2fs", "-h", root_of(card)).stdout, re.M))
+    said = dict(re.findall(r"^([A-Z][\w ]+):\s+(\d+)$", run_tool("dumpe2fs", "-h", root_of(card)).stdout, re.MULTILINE))
     used = (int(said["Block count"]) - int(said["Free blocks"])) * int(said["Block size"])
     in_root = sum(max(0, end - max(start, ROOT_START)) for start, end in map_blocks(card).ranges)
     assert used <= in_root <= used + 64 * GRAIN_BYTES

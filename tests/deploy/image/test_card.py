@@ -107,7 +107,7 @@ def test_plain_file_is_refused(request_for: CardRequest) -> None:
 
 def test_nothing_is_written_when_it_is_not_confirmed(request_for: CardRequest, device: Path) -> None:
     before = device.read_bytes()
-    assert write_card(request_for, Silent(), confirm=lambda plan: False, look_at=_stick) is None
+    assert write_card(request_for, Silent(), confirm=lambda _: False, look_at=_stick) is None
     assert device.read_bytes() == before
 
 
@@ -141,7 +141,7 @@ def test_card_that_forgets_is_found(request_for: CardRequest, monkeypatch: pytes
 
 
 def test_write_error_is_told(request_for: CardRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(device: int, content: memoryview, at: int) -> int:
+    def fail(*_: object) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(writing.os, "pwrite", fail)

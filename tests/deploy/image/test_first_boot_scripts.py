@@ -44,7 +44,7 @@ class Board:
 def _programs(**others: str) -> dict[str, str]:
     getent = 'case "$*" in "passwd 1000") echo "pi:x:1000:1000::/home/pi:/bin/bash";;'
     getent += ' "passwd maker") echo "maker:x:1000:1000::/home/maker:/bin/bash";; *) exit 2;; esac'
-    quiet = {name: "" for name in ("usermod", "groupmod", "useradd", "chown", "chgrp", "systemctl", "rfkill")}
+    quiet = dict.fromkeys(("usermod", "groupmod", "useradd", "chown", "chgrp", "systemctl", "rfkill"), "")
     return {"getent": getent, **quiet, **others}
 
 

@@ -39,7 +39,7 @@ def test_layout_agrees_with_sfdisk(card: Path) -> None:
 
 def test_superblock_agrees_with_dumpe2fs(card: Path) -> None:
     _, facts = read_layout(card)
-    said = dict(re.findall(r"^([A-Z][\w ]+):\s+(\d+)$", run_tool("dumpe2fs", "-h", root_of(card)).stdout, re.M))
+    said = dict(re.findall(r"^([A-Z][\w ]+):\s+(\d+)$", run_tool("dumpe2fs", "-h", root_of(card)).stdout, re.MULTILINE))
     assert facts.block_bytes == int(said["Block size"])
     assert facts.num_blocks == int(said["Block count"])
     assert facts.num_free_blocks == int(said["Free blocks"])

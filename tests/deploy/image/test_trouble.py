@@ -94,7 +94,7 @@ def test_full_root_is_refused_with_numbers_when_it_may_not_grow(request_for: Ima
 
 def test_full_disk_is_refused_with_numbers(request_for: ImageRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(making.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(making.shutil, "disk_usage", lambda _: usage)
     _assert_refused(request_for, OutputError, "1,000 bytes free")
 
 
@@ -120,7 +120,7 @@ def test_image_is_never_its_own_output(request_for: ImageRequest, card: Path, tm
 
 @pytest.mark.parametrize("name", sorted(programs.PACKAGES))
 def test_missing_program_names_its_package(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs.shutil, "which", lambda asked, path: None if asked == name else f"/bin/{asked}")
+    monkeypatch.setattr(programs.shutil, "which", lambda asked, **_: None if asked == name else f"/bin/{asked}")
     with pytest.raises(MissingDependencyError, match=rf"{name} \(Debian: {programs.PACKAGES[name]}\)") as caught:
         programs.find_programs(sorted(programs.PACKAGES))
     assert caught.value.hint == f"apt-get install {programs.PACKAGES[name]}"
@@ -129,12 +129,12 @@ def test_missing_program_names_its_package(name: str, monkeypatch: pytest.Monkey
 def test_missing_programs_are_told_before_anything_is_read(
     request_for: ImageRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(programs.shutil, "which", lambda asked, path: None)
+    monkeypatch.setattr(programs.shutil, "which", lambda _, **__: None)
     _assert_refused(request_for, MissingDependencyError, "e2fsprogs, mtools")
 
 
 def test_interrupted_run_leaves_nothing(request_for: ImageRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*arguments: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(applying, "write_boot_file", interrupt)
@@ -146,7 +146,7 @@ def test_interrupted_run_leaves_nothing(request_for: ImageRequest, monkeypatch: 
 
 def test_failed_run_keeps_the_image_that_was_there(request_for: ImageRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     request_for.out.write_bytes(b"yesterday's")
-    monkeypatch.setattr(applying.RootFiles, "check", lambda self: ["Inode 12 is odd"])
+    monkeypatch.setattr(applying.RootFiles, "check", lambda _: ["Inode 12 is odd"])
     with pytest.raises(IntegrityError, match="Inode 12 is odd"):
         make_image(request_for, Silent())
     assert request_for.out.read_bytes() == b"yesterday's"
@@ -154,7 +154,7 @@ def test_failed_run_keeps_the_image_that_was_there(request_for: ImageRequest, mo
 
 
 def test_command_that_debugfs_refuses_is_an_error(request_for: ImageRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(applying, "_commands", lambda step, source: [f"write {source} /no/such/folder"])
+    monkeypatch.setattr(applying, "_commands", lambda _, source: [f"write {source} /no/such/folder"])
     _assert_refused(request_for, DataError, "debugfs: ")
 
 
