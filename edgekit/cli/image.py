@@ -152,6 +152,7 @@ def plan_document(plan: ImagePlan, out: Path, *, is_dry: bool) -> dict[str, Any]
         "boards": plan.boards,
         "bundle": {"name": plan.manifest.name, "release": plan.manifest.release, "digest": plan.digest},
         "runtime": plan.runtime,
+        "requirements": plan.requirements,
         "needed_bytes": plan.needed_bytes,
         "free_bytes": plan.free_bytes,
         "date_unix_s": plan.date_unix_s,

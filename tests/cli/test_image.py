@@ -54,6 +54,7 @@ def test_json_is_one_document_without_a_secret(card: Path, bundle_path: Path, se
     made = edgekit("image", "make", card, bundle_path, "--out", out, *_options(settings), "--json")
     assert made.document["bundle"]["digest"] == open_bundle(bundle_path).digest
     assert made.document["written"] is True
+    assert made.document["requirements"] == read_root(out, "/opt/edgekit/requirements.txt").splitlines()
     secret = [step for step in made.document["steps"] if step.get("detail") == "secret"]
     assert [step["path"].rsplit("/", 1)[1] for step in secret] == ["edgekit-wifi.nmconnection"]
     assert all("sha256" not in step for step in secret)

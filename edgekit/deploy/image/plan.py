@@ -98,6 +98,7 @@ class ImagePlan(msgspec.Struct, frozen=True, kw_only=True):
         manifest: Of the bundle.
         digest: Of the bundle.
         runtime: That the environment gets, as pip wants it.
+        requirements: All that it gets beside edgekit, as pip wants them.
         date_unix_s: Of everything that is made.
         steps: In order.
         needed_bytes: Of the root file system, for the steps.
@@ -111,6 +112,7 @@ class ImagePlan(msgspec.Struct, frozen=True, kw_only=True):
     manifest: Manifest
     digest: str
     runtime: str
+    requirements: tuple[str, ...]
     date_unix_s: int
     steps: tuple[Step, ...]
     needed_bytes: int

@@ -169,6 +169,7 @@ def make_plan(facts: ImageFacts, choice: Choice, wishes: Wishes) -> ImagePlan:
         manifest=wishes.manifest,
         digest=wishes.digest,
         runtime=choice.runtime,
+        requirements=(*wishes.program.requires, choice.runtime),
         date_unix_s=facts.root.written_unix_s if wishes.date_unix_s is None else wishes.date_unix_s,
         steps=(*growth(facts, needed, may_grow=wishes.may_grow), *steps),
         needed_bytes=needed,
