@@ -35,6 +35,35 @@ if TYPE_CHECKING:
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
 
+CAMERA = CameraStatus(
+    kind="v4l2",
+    source="/dev/video0",
+    state="streaming",
+    width=640,
+    height=480,
+    declared_fps=30.0,
+    fps_in=29.8,
+    num_grabbed=2_795_112,
+    num_dropped=1_398_001,
+    num_lost=2,
+    time_source="driver",
+)
+MODEL = ModelStatus(
+    name="mobilenet_v2_w0.5",
+    scheme="static_wi8_ai8",
+    sha256="3f7a1b" + "0" * 58,
+    release=7,
+    packed_bytes=661_220,
+    file_bytes=731_904,
+    resident_mib=6.4,
+    load_ms=48.2,
+    first_inference_ms=61.9,
+    num_golden=8,
+    runtime="litert 2.3.0",
+    num_threads=2,
+    num_classes=10,
+)
+
 
 def stage_rows(n: int) -> tuple[StageLatency, ...]:
     """Latency of all stages, with the percentiles that n frames allow."""
@@ -53,23 +82,6 @@ def stage_rows(n: int) -> tuple[StageLatency, ...]:
     )
 
 
-MODEL = ModelStatus(
-    name="mobilenet_v2_w0.5",
-    scheme="static_wi8_ai8",
-    sha256="3f7a1b" + "0" * 58,
-    release=7,
-    packed_bytes=661_220,
-    file_bytes=731_904,
-    resident_mib=6.4,
-    load_ms=48.2,
-    first_inference_ms=61.9,
-    num_golden=8,
-    runtime="litert 2.3.0",
-    num_threads=2,
-    num_classes=10,
-)
-
-
 def build_status(**changes: object) -> DeviceStatus:
     """A board that serves and has everything, with some fields replaced."""
     top = tuple(zip(CLASSES, (0.87, 0.08, 0.03, 0.015, 0.005), strict=True))
@@ -79,19 +91,7 @@ def build_status(**changes: object) -> DeviceStatus:
         uptime_s=93_784.0,
         state="serving",
         detail="",
-        camera=CameraStatus(
-            kind="v4l2",
-            source="/dev/video0",
-            state="streaming",
-            width=640,
-            height=480,
-            declared_fps=30.0,
-            fps_in=29.8,
-            num_grabbed=2_795_112,
-            num_dropped=1_398_001,
-            num_lost=2,
-            time_source="driver",
-        ),
+        camera=CAMERA,
         model=MODEL,
         answer=AnswerStatus(label="T-shirt/top", confidence=0.87, top=top, age_ms=27.3, sequence=2_795_112),
         fps_out=14.9,

@@ -7,7 +7,10 @@ import selectors
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 from emulated_device.remote import Remote
 
@@ -25,7 +28,7 @@ class Watch:
         )
         self._rest = b""
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -58,16 +59,25 @@ class TerminalLine:
 
     def __enter__(self) -> Self:
         self._live.start()
+        _send_log_to_stderr()  # to what rich has put there: log lines then go above the line, not into it
         return self
 
     def __exit__(self, *error: object) -> None:
         self._live.stop()
+        _send_log_to_stderr()
 
     def offer(self, status: DeviceStatus) -> None:
         """Replace the line."""
         from rich.text import Text
 
         self._live.update(Text(status_line(status)), refresh=True)
+
+
+def _send_log_to_stderr() -> None:
+    """Let edgekit's log go to what `sys.stderr` is now."""
+    for handler in logging.getLogger("edgekit").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stderr)
 
 
 def run_agent(config: AgentConfig, *, as_json: bool) -> None:

@@ -61,9 +61,6 @@ _RAM_PER_MODEL_BYTE = 4
 """Mapped file, the runtime's own order of the weights, activations; unpacking takes less."""
 
 PYTHON_AT_LEAST = (3, 10)
-_BOARD_ARCHITECTURE = "aarch64"
-"""Of every board but the host: the runtimes' wheels are for nothing else that boards have."""
-
 RUNTIMES: dict[str, tuple[RuntimeNeed, ...]] = {
     "tflite": (
         RuntimeNeed(name="litert", at_least="2.0"),
@@ -310,9 +307,11 @@ def _default_name(card: ModelCard, candidates: Candidates) -> str:
 
 
 def _compatible(boards: tuple[str, ...]) -> Compatible:
+    architectures = {load_board(board).facts.arch for board in boards}
     return Compatible(
         boards=tuple(sorted(set(boards))),
-        architectures=() if HOST_BOARD in boards else (_BOARD_ARCHITECTURE,),
+        # one board that may be any (the host) makes it any
+        architectures=() if None in architectures else tuple(sorted(map(str, architectures))),
         python_at_least=PYTHON_AT_LEAST,
         runtimes=RUNTIMES["tflite"],
     )

@@ -35,3 +35,11 @@ def test_capture_kills_a_read_that_hangs(board: Board) -> None:
 
     assert "no picture for" in lost["detail"]
     assert recovered["pid"] == lost["pid"]
+
+
+def test_missing_camera_is_a_lost_one_and_says_which(board: Board) -> None:
+    with Watch(board.remote, f"{_WATCH} /dev/video7") as watch:
+        look = watch.until(lambda look: look["state"] == "lost")
+
+    assert "/dev/video7" in look["detail"]
+    assert look["num_grabbed"] == 0

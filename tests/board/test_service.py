@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,11 @@ def is_serving(look: Look) -> bool:
     return look["ActiveState"] == "active" and status is not None and status["state"] == "serving"
 
 
+def is_machine(device: Remote) -> bool:
+    """Whether it has a kernel of its own."""
+    return device.host == "127.0.0.1"
+
+
 @pytest.fixture(scope="module", params=["board", "guest"])
 def device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     """A device with the agent installed: a synthetic camera on the board, the kernel's on the machine."""
@@ -64,13 +70,14 @@ def install(remote: Remote, folder: Path) -> None:
 @pytest.fixture
 def watch(device: Remote) -> Iterator[Watch]:
     """The service, started and serving; stopped at the end, its journal shown when the test fails."""
-    device.run("systemctl reset-failed edgekit-agent 2>/dev/null; systemctl start edgekit-agent", timeout_s=300)
     try:
+        device.run("systemctl reset-failed edgekit-agent 2>/dev/null; systemctl start edgekit-agent", timeout_s=300)
         with Watch(device, "exec python3 -u /opt/edgekit/tests/board/watch_service.py") as looks:
             looks.until(is_serving, 180)
             yield looks
     finally:
-        print(device.run("journalctl -u edgekit-agent -n 40 --no-pager; systemctl stop edgekit-agent", timeout_s=120))
+        # pytest shows it when the test fails.
+        sys.stdout.write(device.run("journalctl -u edgekit-agent -n 40 --no-pager; systemctl stop edgekit-agent"))
 
 
 def test_service_answers_frames_after_its_golden_pictures(device: Remote, watch: Watch) -> None:
@@ -82,9 +89,19 @@ def test_service_answers_frames_after_its_golden_pictures(device: Remote, watch:
     assert status["model"]["num_golden"] > 0
     assert status["model"]["release"] == 3
     assert status["camera"]["state"] == "streaming"
+    assert status["camera"]["kind"] == ("v4l2" if is_machine(device) else "synthetic")
     assert status["answer"]["top"]
     user = device.run(f"stat -c %U /proc/{look['MainPID']}")
     assert user.strip() == "edgekit"
+
+
+def test_service_is_confined(device: Remote, watch: Watch) -> None:
+    words = device.run(f"cat /proc/{watch.looks[-1]['MainPID']}/status").split()
+
+    assert words[words.index("NoNewPrivs:") + 1] == "1"
+    assert int(words[words.index("CapBnd:") + 1], 16) == 0
+    if is_machine(device):  # qemu-user has no seccomp
+        assert words[words.index("Seccomp:") + 1] == "2"
 
 
 def test_service_starts_again_when_a_part_stands_still(device: Remote, watch: Watch) -> None:

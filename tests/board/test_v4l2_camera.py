@@ -171,11 +171,3 @@ def test_busy_camera_is_said_to_be_busy_and_opened_when_it_is_free(camera: Guest
 
     assert "busy" in refused["detail"].lower() or "in use" in refused["detail"].lower()
     assert back["frame"]["size"] == [640, 480]
-
-
-def test_missing_camera_is_a_lost_one_and_says_which(guest: Guest) -> None:
-    with watch_camera(guest, "/dev/video7") as watch:
-        look = watch.until(is_lost)
-
-    assert "/dev/video7" in look["detail"]
-    assert look["num_grabbed"] == 0

@@ -11,6 +11,7 @@ import os
 import select
 import sys
 import time
+from itertools import pairwise
 
 import msgspec
 
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> int:
         stopping_ns = time.monotonic_ns()
         supervisor.stop()
         stop_s = (time.monotonic_ns() - stopping_ns) / 1e9
-        print(json.dumps({"stop_s": stop_s, "seconds": (stopping_ns - began_ns) / 1e9}), flush=True)
+        say({"stop_s": stop_s, "seconds": (stopping_ns - began_ns) / 1e9})
     return 0
 
 
@@ -61,11 +62,17 @@ def watch(supervisor: CaptureSupervisor) -> None:
                 "time_source": frame.time_source,
                 "age_ms": (taken_ns - frame.captured_ns) / 1e6,
             }
-        rises = all(a < b for a, b in zip(sequences, sequences[1:])) and all(a < b for a, b in zip(times, times[1:]))
+        rises = all(a < b for series in (sequences, times) for a, b in pairwise(series))
         sequences, times = sequences[-1:], times[-1:]
         status = msgspec.to_builtins(supervisor.status())
         look = {**status, "num_frames": num_frames, "rises": rises, "frame": last, "pid": os.getpid()}
-        print(json.dumps({**look, "children": supervisor.pids(), "at_s": time.monotonic()}), flush=True)
+        say({**look, "children": supervisor.pids(), "at_s": time.monotonic()})
+
+
+def say(look: dict[str, object]) -> None:
+    """One line."""
+    sys.stdout.write(json.dumps(look) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ def main() -> int:
     show = ["systemctl", "show", "edgekit-agent", "--property", ",".join(_KEYS + _TIMES)]
     while not select.select([sys.stdin], [], [], 0.5)[0]:
         told = subprocess.run(show, capture_output=True, text=True, check=True).stdout
-        look: dict[str, object] = dict(line.split("=", 1) for line in told.splitlines())
-        look["status"] = ask("http://127.0.0.1:8080/status")
-        print(json.dumps({**look, "at_s": time.monotonic()}), flush=True)
+        told_pairs = dict(line.split("=", 1) for line in told.splitlines())
+        look = {**told_pairs, "status": ask("http://127.0.0.1:8080/status"), "at_s": time.monotonic()}
+        sys.stdout.write(json.dumps(look) + "\n")
+        sys.stdout.flush()
     return 0
 
 

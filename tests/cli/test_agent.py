@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import re
 import select
 import signal
 import subprocess
@@ -19,6 +22,7 @@ import pytest
 
 from command_line import Outcome, assert_fails, edgekit, start_process
 from edgekit.core.device_status import DeviceStatus
+from mqtt_broker import Broker, Subscriber, running, unique, wait_until
 
 DEADLINE_S = 60.0
 CAMERA = "synthetic:320x240@30"
@@ -118,6 +122,15 @@ class TestRun:
         agent.wait(state="serving")
         assert agent.end(signal.SIGINT) == 0
 
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_signal_to_the_whole_group_is_no_loss_of_the_camera(self, run_agent: Any, number: signal.Signals) -> None:
+        agent = run_agent()
+        agent.wait(state="serving")
+        for pid in (*children_of(agent.process.pid), agent.process.pid):
+            os.kill(pid, number)
+        assert agent.wait(state="stopping").camera.state == "streaming"
+        assert agent.process.wait(timeout=DEADLINE_S) == 0
+
     def test_run_folder_serves_on_the_host_that_made_it(self, run_agent: Any, compressed: tuple[Path, Outcome]) -> None:
         agent = run_agent("--frames", "5", what=compressed[0])
         assert agent.wait(num_answers=5).model.release is None
@@ -157,6 +170,42 @@ class TestRun:
         agent.process.stdout.close()
         assert agent.process.wait(timeout=DEADLINE_S) == 0
         agent.process.stdout = None
+
+    def test_records_reach_the_broker_and_none_is_lost_when_the_agent_ends(
+        self, run_agent: Any, tmp_path: Path
+    ) -> None:
+        settings = tmp_path / "agent.toml"
+        settings.write_text("[mqtt]\ninterval_s = 1.0\n")
+        with running(Broker(tmp_path / "broker")) as broker:
+            first = Subscriber(broker.port)
+            agent = run_agent("--config", settings, "--mqtt", f"127.0.0.1:{broker.port}", "--device-id", "kitchen")
+            agent.wait(state="serving")
+            wait_until(lambda: len(unique(first.records)) >= 3, "three records")
+            assert agent.end() == 0
+            wait_until(lambda: first.last("edgekit/kitchen/availability") == b"offline", "the agent says goodbye")
+            num_before = len(unique(first.records))
+            again = run_agent("--config", settings, "--mqtt", f"127.0.0.1:{broker.port}", "--device-id", "kitchen")
+            wait_until(lambda: len(unique(first.records)) >= num_before + 3, "records of the next life")
+            assert again.end() == 0
+            sequences = [record["sequence"] for record in unique(first.records)]
+            first.close()
+        assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
+
+    def test_terminal_shows_one_line_and_the_log_stands_above_it(self, bundle: Path, tmp_path: Path) -> None:
+        terminal, inner = pty.openpty()
+        options = ["--bundle", bundle, "--camera", CAMERA, "--http", "off", "--state", tmp_path, "--frames", "40"]
+        process = start_process("agent", "run", *options, stdout=subprocess.DEVNULL, stderr=inner)
+        os.close(inner)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal says that its other end is closed
+            while piece := os.read(terminal, 1 << 16):
+                shown += piece
+        os.close(terminal)
+        assert process.wait(timeout=DEADLINE_S) == 0
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+        lines = [line for part in text.split("\n") for line in part.split("\r") if line]
+        assert any(line.startswith("serving | ") for line in lines)
+        assert [line for line in lines if "agent: stopping" in line] == ["agent: stopping"]
 
     def test_camera_that_is_not_there_is_a_state_that_is_told(self, run_agent: Any) -> None:
         agent = run_agent("--camera", "http://127.0.0.1:9/video")

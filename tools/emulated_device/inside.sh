@@ -13,7 +13,7 @@ mount -t tmpfs firmware $root/sys/firmware
 mkdir -p $root/sys/firmware/devicetree/base
 printf '%s\0' "$model" >$root/sys/firmware/devicetree/base/model
 mount -t cgroup2 none $root/sys/fs/cgroup
-# qemu-user shows the host's processor there, on which onnxruntime crashes.
+# qemu-user shows the host's processor there, on which onnxruntime and LiteRT crash.
 mount --bind "$here/cpuinfo" $root/proc/cpuinfo
 mount -t tmpfs -o mode=755 dev $root/dev
 for node in null zero full random urandom tty; do
@@ -28,6 +28,11 @@ ln -s /proc/self/fd $root/dev/fd
 : >$root/dev/console
 mount -t tmpfs -o mode=755 run $root/run
 mount -t tmpfs tmp $root/tmp
+# A unit that protects kernel tunables or control groups gets a fresh /proc, with the host's processor in it.
+cp "$here/cpuinfo" $root/run/emulated-cpuinfo
+mkdir -p $root/run/systemd/system/edgekit-.service.d
+printf '[Service]\nBindReadOnlyPaths=/run/emulated-cpuinfo:/proc/cpuinfo\n' \
+  >$root/run/systemd/system/edgekit-.service.d/emulated-cpuinfo.conf
 hostname "$name"
 exec env -i QEMU_CPU="$cpu" container=emulated PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot $root \
-  /lib/systemd/systemd --system --log-target=console --show-status=0 systemd.unit=multi-user.target
+  /lib/systemd/systemd --system --log-target=journal --show-status=0 systemd.unit=multi-user.target

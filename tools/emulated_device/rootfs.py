@@ -77,7 +77,7 @@ class BuildError(Exception):
 
 
 def fingerprint(plan: RootPlan, *others: str) -> str:
-    """Hash of everything that decides what is built, so that a stale image is made anew; `others` are further texts that do."""
+    """Hash of all that decides what is built, `others` included, so that a stale image is made anew."""
     digest = hashlib.sha256(json.dumps([asdict(plan), plan.packages, WHEELS, SUITE], sort_keys=True).encode())
     for path in (Path(__file__), REPOSITORY / "constraints.txt"):
         digest.update(path.read_bytes())

@@ -204,6 +204,8 @@ class CaptureSupervisor:
     def _listen(self, child: CaptureProcess) -> None:
         child.read_errors()
         for message in child.receive():
+            if self._child is not child:
+                return
             now_ns = time.monotonic_ns()
             counters = self._link.counters()
             if message is None:
@@ -213,7 +215,10 @@ class CaptureSupervisor:
             elif isinstance(message, Opened):
                 self._course.opened(now_ns, message.facts, counters)
             elif isinstance(message, Lost):
-                self._course.lost(now_ns, message.detail, counters, child_died=False)
+                is_worn = self._num_openings >= _MAX_OPENINGS
+                if is_worn:  # now, so that the next one is warm when the wait is over
+                    self._end_child()
+                self._course.lost(now_ns, message.detail, counters, child_died=is_worn)
                 self._was_there = self._watched is not None and look_at(self._watched) is not None
             elif isinstance(message, Ended):
                 self._course.ended(now_ns)
@@ -237,13 +242,9 @@ class CaptureSupervisor:
     def _open(self) -> None:
         if self._child is None:
             return
-        if self._num_openings >= _MAX_OPENINGS:
-            self._end_child()
-            self._spawn()
-            return
         self._num_openings += 1
+        self._course.opening(time.monotonic_ns(), self._link.counters())  # counted before a frame can come
         self._child.open_camera(Open(request=self._request))
-        self._course.opening(time.monotonic_ns(), self._link.counters())
 
     def _lose(self, why: str | None) -> None:
         """The child is to be killed, for the reason given, or is dead already."""

@@ -96,7 +96,9 @@ def test_metrics_are_text(live: Live, serve: Serve) -> None:
     assert b'edgekit_latency_seconds{quantile="0.99",stage="inference"}' in got.body
 
 
-@pytest.mark.parametrize("path", ["/", "/page.css", "/page.js", "/icon.svg", "/stream.mjpg", "/predictions", "/status"])
+@pytest.mark.parametrize(
+    "path", ["/", "/page.css", "/page.js", "/figures.js", "/icon.svg", "/stream.mjpg", "/predictions", "/status"]
+)
 def test_nothing_can_be_changed(live: Live, serve: Serve, path: str) -> None:
     live.put_status(build_status())
     client = serve()

@@ -25,6 +25,10 @@ def resident_mib() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
 
+def count_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 class Crowd:
     """Viewers that read as fast as they can, and some that read a little now and then."""
 
@@ -162,6 +166,20 @@ def test_viewer_that_leaves_is_noticed_when_the_camera_gives_nothing(serve: Serv
     stream.close()
 
     wait_until(lambda: web_counts(client)['edgekit_web_viewers{kind="pictures"}'] == 0)
+
+
+def test_viewers_that_come_and_go_leave_nothing_behind(live: Live, serve: Serve) -> None:
+    client = serve(max_fps=100)
+    with Feeder(live, fps=100, is_jpeg=True, size=(64, 48)):
+        num_descriptors = count_descriptors()
+        for turn in range(150):
+            for path, mark in (("/stream.mjpg", BOUNDARY), ("/predictions", b"event: answer")):
+                stream = client.open(path)
+                read_until(stream, mark, 1 + turn % 3)
+                stream.close()
+        for kind in ("pictures", "predictions"):
+            wait_until(lambda kind=kind: web_counts(client)[f'edgekit_web_viewers{{kind="{kind}"}}'] == 0)
+        wait_until(lambda: count_descriptors() <= num_descriptors)
 
 
 def test_slow_viewer_skips_pictures_and_sees_new_ones(live: Live, serve: Serve) -> None:

@@ -1,6 +1,6 @@
 """Lose a camera and get it back, many times, and count what is left behind.
 
-`python tests/camera_cycles.py --cycles 1000 --fault stall` prints one JSON document. Faults:
+`python tools/camera_cycles.py --cycles 1000 --fault stall` prints one JSON document. Faults:
 
 - `unplug`: a synthetic camera whose device vanishes; `stall`: one that hangs, so its process is killed;
 - `drop`: a real MJPEG server breaks the connection off; `refuse`: its port is closed for a while.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from camera_waits import count_descriptors, list_children
+from agent_usage import read_usage
 from edgekit.agent.camera import parse_camera
 from edgekit.agent.capture.supervisor import CaptureSupervisor
 from mjpeg_server import MjpegServer, encode_pattern
@@ -60,7 +60,7 @@ def run_cycles(fault: str, num_cycles: int, *, read_timeout_s: float | None = No
         read_timeout_s: Of the camera; None: 2 s.
         outage_s: How long it stays away after its loss was seen.
     """
-    before = count_descriptors(), len(list_children())
+    before = read_usage(())
     with tempfile.TemporaryDirectory() as folder:
         device = Path(folder) / "device"
         device.touch()
@@ -77,7 +77,7 @@ def run_cycles(fault: str, num_cycles: int, *, read_timeout_s: float | None = No
             _take_one(supervisor)
             for cycle in range(num_cycles):
                 if cycle == num_cycles // 10:
-                    rss_mib = _read_rss_mib()
+                    rss_mib = read_usage(()).rss_mib
                 num_lost = supervisor.status().num_lost
                 began = time.monotonic()
                 lose()
@@ -87,13 +87,13 @@ def run_cycles(fault: str, num_cycles: int, *, read_timeout_s: float | None = No
                 bring_back()
                 _take_one(supervisor)
                 recovered.append(time.monotonic() - began)
-            drift_mib = _read_rss_mib() - rss_mib
+            drift_mib = read_usage(()).rss_mib - rss_mib
         finally:
             supervisor.stop()
             if server is not None:
                 server.close()
         del supervisor
-    after = count_descriptors(), len(list_children())
+    after = read_usage(())
     return Cycles(
         fault=fault,
         num_cycles=num_cycles,
@@ -101,8 +101,8 @@ def run_cycles(fault: str, num_cycles: int, *, read_timeout_s: float | None = No
         recovered_max_s=max(recovered),
         recovered_p50_s=sorted(recovered)[len(recovered) // 2],
         rss_drift_mib=drift_mib,
-        descriptors=(before[0], after[0]),
-        children=(before[1], after[1]),
+        descriptors=(before.num_descriptors, after.num_descriptors),
+        children=(before.num_children, after.num_children),
     )
 
 
@@ -134,14 +134,8 @@ def _wait_for_loss(supervisor: CaptureSupervisor, num_lost: int) -> float:
     return shown
 
 
-def _read_rss_mib() -> float:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
 def main(arguments: list[str] | None = None) -> None:
+    """Lose and count, and print the document."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cycles", type=int, default=1000)
     parser.add_argument("--fault", choices=FAULTS, default="unplug")
