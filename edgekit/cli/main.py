@@ -26,6 +26,7 @@ from edgekit.cli import (
     export,
     failures,
     flash,
+    image,
     importing,
     keys,
     pack,
@@ -73,6 +74,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(agent.app, name="agent")
 app.add_typer(keys.app, name="keys")
 app.add_typer(device.app, name="device")
+app.add_typer(image.app, name="image")
 
 
 def _print_version(value: bool) -> None:
