@@ -79,3 +79,12 @@ def list_children() -> set[int]:
             if int(fields[1]) == os.getpid():
                 children.add(int(path.parent.name))
     return children
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edgekit.agent.mqtt.clock import Moment
 from edgekit.agent.mqtt.config import MqttConfig
+from edgekit.agent.mqtt.publisher import MqttPublisher
 from edgekit.core.device_status import AnswerStatus, CameraStatus, DeviceStatus, DriftStatus, MqttStatus, SystemStatus
 
 MOSQUITTO = next((path for path in map(Path, ("/usr/sbin/mosquitto", "/usr/bin/mosquitto")) if path.exists()), None)
@@ -82,6 +84,11 @@ class Broker:
             self._program.wait(DEADLINE_S)
             self._program = None
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._program is not None
+        self._program.send_signal(number)
+
     def _listens(self) -> bool:
         try:
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
@@ -101,17 +108,20 @@ def running(broker: Broker) -> Iterator[Broker]:
 
 
 class Subscriber:
-    """Somebody who listens with a persistent session, QoS 1; comes back by itself when the broker does."""
+    """Somebody who listens with a persistent session; comes back by itself when the broker does."""
 
-    def __init__(self, port: int, topic: str = "#", *, name: str = "listener", secure: Secure | None = None) -> None:
+    def __init__(
+        self, port: int, topic: str = "#", *, name: str = "listener", secure: Secure | None = None, qos: int = 1
+    ) -> None:
         self._topic = topic
+        self._qos = qos
         self._lock = threading.Lock()
         self._messages: list[tuple[str, bytes, bool]] = []
         self._is_subscribed = threading.Event()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, clean_session=False)
         self._client.reconnect_delay_set(min_delay=1, max_delay=1)
-        self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
-        self._client.on_subscribe = lambda *_: self._is_subscribed.set()
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
         if secure is not None:
             self._client.username_pw_set(secure.username, secure.password)
@@ -120,9 +130,15 @@ class Subscriber:
         self._client.loop_start()
         assert self._is_subscribed.wait(DEADLINE_S)
 
+    def _on_connect(self, client: mqtt.Client, *_: Any) -> None:
+        client.subscribe(self._topic, qos=self._qos)
+
+    def _on_subscribe(self, *_: Any) -> None:
+        self._is_subscribed.set()
+
     def _on_message(self, _client: object, _userdata: object, message: mqtt.MQTTMessage) -> None:
         with self._lock:
-            self._messages.append((message.topic, message.payload, message.retain))
+            self._messages.append((message.topic, bytes(message.payload), message.retain))
 
     def close(self) -> None:
         """Leave; the session stays with the broker."""
@@ -279,3 +295,30 @@ def make_status(
         drift=DriftStatus(n=100, psi=0.01, mean_confidence=0.8, brightness=110.0, sharpness=300.0, flags=flags),
         mqtt=MqttStatus(),
     )
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Something to tell in an event."""
+
+    number: int
+
+
+def offer_notes(publisher: MqttPublisher, count: int, first: int = 0) -> None:
+    for number in range(first, first + count):
+        publisher.offer_event("note", Note(number))
+
+
+def notes(records: list[dict[str, Any]]) -> list[int]:
+    return [record["payload"]["more"]["number"] for record in records if record["kind"] == "event"]
+
+
+def unique(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a receiver keeps that drops what it has seen: by device and number, in the order of their coming."""
+    kept: dict[tuple[str, int], dict[str, Any]] = {}
+    for record in records:
+        kept.setdefault((record["device"], record["sequence"]), record)
+    return list(kept.values())
+
+
+def wait_for_deliveries(publisher: MqttPublisher, count: int) -> None:
+    wait_until(lambda: publisher.status().num_delivered >= count, f"{count} records are delivered")

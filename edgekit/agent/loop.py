@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -46,6 +46,10 @@ class AnswerSink(Protocol):
         ...
 
 
+Exchange: TypeAlias = Callable[[], "Serving"]
+"""Makes what serves from now on; called by the loop between two frames."""
+
+
 class LoopSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the loop runs.
 
@@ -74,6 +78,20 @@ class LoopSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         if self.max_frames is not None and self.max_frames < 1:
             raise UsageError(f"max_frames is {self.max_frames}, expected at least 1")
         self.smoothing.check()
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """What the loop works with.
+
+    Args:
+        source: Frames.
+        recognizer: The model.
+        sinks: Who gets the answers.
+    """
+
+    source: FrameSource
+    recognizer: Recognizer
+    sinks: tuple[AnswerSink, ...]
 
 
 class Pace:
@@ -134,7 +152,16 @@ class InferenceLoop:
         self._smoother = Smoother(settings.smoothing, recognizer.labels)
         self._pace = Pace(settings.max_fps)
         self._num_lost = 0
+        self._exchange: Exchange | None = None
         self.num_answers = 0
+
+    def exchange(self, make: Exchange) -> None:
+        """Change over to another model between two frames; any thread may ask for it.
+
+        Args:
+            make: Called in the loop's thread when it is time. What it raises ends the loop.
+        """
+        self._exchange = make
 
     def run(self, stop: threading.Event) -> None:
         """Answer until told to stop, the source has ended, or `max_frames` are answered.
@@ -144,6 +171,7 @@ class InferenceLoop:
         """
         while not stop.is_set():
             self._beat()
+            self._change_over()
             answered = self.step()
             if self._is_done() or (not answered and self._source.status().state == "ended"):
                 return
@@ -195,6 +223,15 @@ class InferenceLoop:
         labels = self._recognizer.labels
         chosen = best_classes(probabilities, self._settings.top_k)
         return tuple((labels[index], float(probabilities[index])) for index in chosen)
+
+    def _change_over(self) -> None:
+        make, self._exchange = self._exchange, None
+        if make is None:
+            return
+        serving = make()
+        self._source, self._recognizer, self._sinks = serving.source, serving.recognizer, serving.sinks
+        self._smoother = Smoother(self._settings.smoothing, serving.recognizer.labels)
+        self._pace = Pace(self._settings.max_fps)
 
     def _is_done(self) -> bool:
         return self._settings.max_frames is not None and self.num_answers >= self._settings.max_frames

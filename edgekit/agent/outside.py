@@ -17,7 +17,6 @@ from edgekit.agent.reporter import Reporter, StatusSink
 from edgekit.agent.snapshots import SnapshotMaker
 from edgekit.agent.state_log import StateLog
 from edgekit.agent.telemetry.drift import DriftWatch
-from edgekit.agent.telemetry.latency import LatencyRecorder
 from edgekit.agent.telemetry.recorder import Recorder
 from edgekit.agent.telemetry.sample_store import SampleStore
 from edgekit.agent.telemetry.samples import SAMPLES_DIR
@@ -35,6 +34,9 @@ _logger = logging.getLogger(__name__)
 
 _LIMIT_S = 10.0
 """How long each of them may be silent."""
+
+_MQTT_LIMIT_S = 14.0
+"""Longer: its thread waits for the disk."""
 
 _STOP_S = 1.0
 
@@ -63,7 +65,7 @@ class Outside:
         self._config = config
         self._heartbeats = heartbeats
         self._snapshots = SnapshotMaker(
-            config.device_name, camera, LatencyRecorder(), SystemReader(detect_board(), pids), heartbeats.overdue
+            config.device_name, camera, SystemReader(detect_board(), pids), heartbeats.overdue
         )
         self._web = self._make_web()
         self._mqtt = self._make_mqtt()
@@ -110,14 +112,17 @@ class Outside:
             labels: Its class names in output order.
             baseline: Share of each class on test pictures; None when it is not known.
         """
-        self._snapshots.source = source
-        self._snapshots.model = model
+        self._snapshots.begin(source, model)
         sinks: list[AnswerSink] = [_ToSnapshots(self._snapshots), _AnswersToLive(self.live)]
         if self._config.drift is not None:
             drift = DriftWatch(baseline, self._config.drift, labels=labels, store=self._store)
             self._snapshots.drift = drift
             sinks.append(drift)
         return tuple(sinks)
+
+    def tell(self, note: str) -> None:
+        """Show a note in every snapshot from now on; "" for none."""
+        self._snapshots.note = note
 
     def stop(self) -> None:
         """Tell a last time, and end. Idempotent."""
@@ -161,7 +166,7 @@ class Outside:
         # the outbox lies where everything lies that outlives the process, unless it was told where
         outbox_path = self.state_dir / self._config.mqtt.outbox_path
         config = msgspec.structs.replace(self._config.mqtt, outbox_path=str(outbox_path))
-        return MqttPublisher(config, self._config.device_name, beat=self._heartbeats.register("mqtt", _LIMIT_S))
+        return MqttPublisher(config, self._config.device_name, beat=self._heartbeats.register("mqtt", _MQTT_LIMIT_S))
 
 
 class _StatusToLive:

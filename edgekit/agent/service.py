@@ -20,11 +20,12 @@ from edgekit.agent.config import AgentConfig
 from edgekit.agent.lifecycle.heartbeats import Beat, Heartbeats
 from edgekit.agent.lifecycle.notify import Notifier
 from edgekit.agent.lifecycle.watchdog import Watchdog
-from edgekit.agent.loop import InferenceLoop
+from edgekit.agent.loop import InferenceLoop, Serving
 from edgekit.agent.outside import Outside
 from edgekit.agent.recognition import Recognizer
 from edgekit.agent.reporter import StatusSink
 from edgekit.core.device_status import CameraStatus, ModelStatus
+from edgekit.core.errors import EdgekitError
 
 _logger = logging.getLogger(__name__)
 
@@ -86,6 +87,9 @@ class Agent:
         self._heartbeats = Heartbeats()
         self._watchdog = Watchdog(self._heartbeats, self._notifier, self._on_wedge)
         self._camera: CaptureSupervisor | None = None
+        self._beat_camera: Beat = _never
+        self._loop: InferenceLoop | None = None
+        self._loader: threading.Thread | None = None
         self._error: Exception | None = None
         self._finished = threading.Event()
         waiting = CameraStatus(kind=self._request.kind, source=show_source(self._request), state="opening")
@@ -107,6 +111,17 @@ class Agent:
             self._end(worker)
         if self._error is not None:
             raise self._error
+
+    def reload(self) -> None:
+        """Load the configured bundle again, beside the model that serves, and change over between two frames.
+
+        Returns at once. A bundle that may not serve changes nothing but the snapshots' `detail`.
+        """
+        if self._loop is None or (self._loader is not None and self._loader.is_alive()):
+            _logger.warning("a model is being loaded already")
+            return
+        self._loader = threading.Thread(target=self._load_again, name="edgekit-loader", daemon=True)
+        self._loader.start()
 
     @property
     def is_stuck(self) -> bool:
@@ -130,20 +145,42 @@ class Agent:
             stop.set()
 
     def _serve(self, loaded: Loaded, stop: threading.Event) -> None:
-        request = self._request
-        if not self._config.camera.full_decode:
-            request = msgspec.structs.replace(request, min_size=loaded.recognizer.min_picture_size)
-        camera = CaptureSupervisor(request, beat=self._heartbeats.register("camera", CAMERA_LIMIT_S))
-        self._camera = camera
-        camera.start()
-        sinks = self.outside.serve(camera, loaded.status, loaded.recognizer.labels, loaded.baseline)
+        self._beat_camera = self._heartbeats.register("camera", CAMERA_LIMIT_S)
+        serving = self._put_to_work(loaded)
         limit_s = max(INFERENCE_LIMIT_S, _SLOW_MODEL_FACTOR * loaded.status.first_inference_ms / 1e3)
         beat = self._heartbeats.register("inference", limit_s)
         self._notifier.ready(f"{loaded.status.name} serves {show_source(self._request)}")
+        loop = InferenceLoop(serving.source, serving.recognizer, self._config.loop, serving.sinks, beat)
+        self._loop = loop
         try:
-            InferenceLoop(camera, loaded.recognizer, self._config.loop, sinks, beat).run(stop)
+            loop.run(stop)
         finally:
             self._heartbeats.unregister("inference")
+
+    def _put_to_work(self, loaded: Loaded) -> Serving:
+        """The camera for this model, and everybody told of it. The inference thread calls this, between two frames."""
+        min_size = None if self._config.camera.full_decode else loaded.recognizer.min_picture_size
+        if self._camera is None or _is_too_small(self._request.min_size, min_size):
+            if self._camera is not None:
+                self._camera.stop()
+            self._request = msgspec.structs.replace(self._request, min_size=min_size)
+            self._camera = CaptureSupervisor(self._request, beat=self._beat_camera)
+            self._camera.start()
+        sinks = self.outside.serve(self._camera, loaded.status, loaded.recognizer.labels, loaded.baseline)
+        return Serving(source=self._camera, recognizer=loaded.recognizer, sinks=sinks)
+
+    def _load_again(self) -> None:
+        """What the loader's thread does: the old model serves until the new one has proved itself."""
+        try:
+            loaded = self._load(lambda: None)
+        except (EdgekitError, OSError, MemoryError) as error:
+            _logger.error("the old model serves on: %s", error)  # noqa: TRY400 - a refusal, not a defect
+            self.outside.tell(f"a new model was refused: {error}")
+            return
+        if self._loop is not None:
+            self._loop.exchange(lambda: self._put_to_work(loaded))
+            self.outside.tell("")
+            _logger.info("%s takes over", loaded.status.name)
 
     def _end(self, worker: threading.Thread) -> None:
         """Stop everything, side by side: all of it has two seconds."""
@@ -164,3 +201,14 @@ class Agent:
         _logger.error("%s: nothing moved for too long; the agent ends", " and ".join(names))
         time.sleep(_SHOW_WEDGE_S)
         self._leave(WEDGED_EXIT_CODE)
+
+
+def _never() -> None:
+    """Nobody watches the camera yet."""
+
+
+def _is_too_small(has: tuple[int, int] | None, needed: tuple[int, int] | None) -> bool:
+    """Whether pictures that were asked for at one size at least may be too small for what needs another."""
+    if has is None:
+        return False
+    return needed is None or has[0] < needed[0] or has[1] < needed[1]

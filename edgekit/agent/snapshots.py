@@ -77,7 +77,6 @@ class SnapshotMaker:
     Args:
         device_id: Name of this board.
         camera: What is told of the camera until there is one.
-        latency: Of the loop.
         system: Of the board.
         overdue: Names of the parts that no longer move.
     """
@@ -86,19 +85,19 @@ class SnapshotMaker:
         self,
         device_id: str,
         camera: CameraStatus,
-        latency: LatencyRecorder,
         system: SystemReader,
         overdue: Callable[[], tuple[str, ...]],
     ) -> None:
-        self.source: FrameSource | None = None
-        self.model: ModelStatus | None = None
+        self.note = ""
         self.drift: Drifting | None = None
         self.mqtt: Publishing | None = None
         self.recorder: Recorder | None = None
         self.is_stopping = False
+        self._source: FrameSource | None = None
+        self._model: ModelStatus | None = None
         self._device_id = device_id
         self._camera = camera
-        self._latency = latency
+        self._latency = LatencyRecorder()
         self._system = system
         self._overdue = overdue
         self._started_s = time.monotonic()
@@ -106,6 +105,13 @@ class SnapshotMaker:
         self._recent: LatencyWindow | None = None
         self._answer: Answer | None = None
         self._num_answers = 0
+
+    def begin(self, source: FrameSource, model: ModelStatus) -> None:
+        """Learn what serves from now on. Latency begins anew: one model's must not be told as another's."""
+        if self._model is not None:
+            self._latency = LatencyRecorder()
+        self._source, self._model = source, model
+        self._fps_out = RateMeter()  # the time before anything served is no part of a rate
 
     def offer(self, answer: Answer) -> None:
         """Take the newest answer; the inference thread calls this."""
@@ -115,7 +121,7 @@ class SnapshotMaker:
 
     def collect(self) -> DeviceStatus:
         """Make one snapshot."""
-        camera = self._camera if self.source is None else self.source.status()
+        camera = self._camera if self._source is None else self._source.status()
         system = self._system.read()
         self._latency.observe(system)
         if self._latency.is_due():
@@ -126,11 +132,11 @@ class SnapshotMaker:
             time_unix_s=time.time(),
             uptime_s=time.monotonic() - self._started_s,
             state=judge_state(
-                is_loaded=self.model is not None, camera=camera, overdue=overdue, is_stopping=self.is_stopping
+                is_loaded=self._model is not None, camera=camera, overdue=overdue, is_stopping=self.is_stopping
             ),
             detail=self._detail(overdue),
             camera=camera,
-            model=self.model,
+            model=self._model,
             answer=describe_answer(self._answer),
             fps_out=self._fps_out.update(time.monotonic(), self._num_answers),
             num_answers=self._num_answers,
@@ -143,4 +149,4 @@ class SnapshotMaker:
 
     def _detail(self, overdue: tuple[str, ...]) -> str:
         stuck = f"no longer moving: {', '.join(overdue)}" if overdue else ""
-        return "; ".join(filter(None, (stuck, self.recorder.detail if self.recorder is not None else "")))
+        return "; ".join(filter(None, (stuck, self.note, self.recorder.detail if self.recorder is not None else "")))

@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
+from edgekit.cli import installing
 from edgekit.cli.console import plain_table, print_json, show
 
-app = typer.Typer(help="The camera classifier: run it, look at the pictures that it kept.", no_args_is_help=True)
+app = typer.Typer(
+    help="The camera classifier: run it, change its model, look at the pictures that it kept.", no_args_is_help=True
+)
 
 
 @app.command("run")
@@ -49,8 +52,7 @@ def run_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document per second, one per line.")] = False,
 ) -> None:
     """Classify what a camera sees, until Ctrl-C; report size, latency and state on the way."""
-    from edgekit.agent.config import AgentConfig, load_config
-    from edgekit.cli.agent_options import AgentOptions, merge_options
+    from edgekit.cli.agent_options import AgentOptions, merge_options, read_settings
     from edgekit.cli.agent_running import run_agent
 
     options = AgentOptions(
@@ -74,8 +76,7 @@ def run_command(
         frames=frames,
         any_board=any_board,
     )
-    settings = AgentConfig() if config is None else load_config(config)
-    run_agent(merge_options(settings, options), as_json=as_json)
+    run_agent(merge_options(read_settings(config), options), as_json=as_json)
 
 
 @app.command("samples")
@@ -112,3 +113,6 @@ def samples_command(
     if rows:
         show(plain_table(titles, rows, left=("when", "why", "answer", "file")))
     show(f"{len(samples)} samples in {folder}" + ("" if export is None else f", {num_exported} copied to {export}"))
+
+
+installing.register(app)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edgekit.agent.config import AgentConfig
+from edgekit.agent.config import AgentConfig, load_config
 from edgekit.agent.mqtt.config import MqttConfig
 from edgekit.agent.web.config import WebConfig
 from edgekit.core.errors import UsageError
@@ -35,6 +35,11 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
     state: Path | None = None
     frames: int | None = None
     any_board: bool = False
+
+
+def read_settings(path: Path | None) -> AgentConfig:
+    """The settings of a file, or the defaults. Raises as `load_config`."""
+    return AgentConfig() if path is None else load_config(path)
 
 
 def merge_options(config: AgentConfig, options: AgentOptions) -> AgentConfig:
@@ -101,7 +106,7 @@ def _web(web: WebConfig | None, options: AgentOptions) -> WebConfig | None:
     if options.http == "off":
         return None
     token = None if options.token_file is None else read_token(options.token_file)
-    host, port = (None, None) if options.http is None else _address(options.http, "--http", "0.0.0.0:8080")
+    host, port = (None, None) if options.http is None else read_address(options.http, "--http", "0.0.0.0:8080")
     if web is None and options.http is None:
         return None
     return _changed(web or WebConfig(), host=host, port=port, token=token)
@@ -110,12 +115,16 @@ def _web(web: WebConfig | None, options: AgentOptions) -> WebConfig | None:
 def _mqtt(mqtt: MqttConfig | None, address: str | None) -> MqttConfig | None:
     if address is None:
         return mqtt
-    host, port = _address(address if ":" in address else f"{address}:", "--mqtt", "broker.local:1883")
+    host, port = read_address(address if ":" in address else f"{address}:", "--mqtt", "broker.local:1883")
     return _changed(mqtt or MqttConfig(), host=host, port=port)
 
 
-def _address(text: str, option: str, example: str) -> tuple[str | None, int | None]:
-    """Host and port of "[HOST:]PORT"; None for what is not said. An IPv6 address stands in brackets."""
+def read_address(text: str, option: str, example: str) -> tuple[str | None, int | None]:
+    """Host and port of "[HOST:]PORT"; None for what is not said. An IPv6 address stands in brackets.
+
+    Raises:
+        UsageError: A port that is no number.
+    """
     host, _, port = text.rpartition(":")
     if port and not port.isdecimal():
         raise UsageError(f"{option} {text!r} cannot be read", hint=f"for example {option} {example}")

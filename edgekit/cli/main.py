@@ -20,10 +20,13 @@ from edgekit.cli import (
     classify,
     compress,
     data,
+    device,
     doctor,
     evaluate,
     export,
     failures,
+    flash,
+    image,
     importing,
     keys,
     pack,
@@ -62,6 +65,7 @@ for name, command in (
     ("inspect", pack.inspect),
     ("bundle", bundle.bundle),
     ("publish", publish.publish),
+    ("flash", flash.flash),
     ("report", report.report),
     ("doctor", doctor.doctor),
 ):
@@ -69,6 +73,8 @@ for name, command in (
 app.add_typer(data.app, name="data")
 app.add_typer(agent.app, name="agent")
 app.add_typer(keys.app, name="keys")
+app.add_typer(device.app, name="device")
+app.add_typer(image.app, name="image")
 
 
 def _print_version(value: bool) -> None:

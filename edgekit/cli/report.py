@@ -24,10 +24,10 @@ def report(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="With --device: the page. Default: device.html beside it."),
+        typer.Option("--out", metavar="FILE", help="With --device: the page; device.html beside the record."),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers, one JSON document.")] = False,
 ) -> None:
     """Show a run's summary, and draw its report.html anew; or a board's record, with --device."""
     if device is not None:

@@ -107,3 +107,9 @@ class OutputError(EdgekitError):
     """Output cannot be written: disk full, no permission. Exit code 3."""
 
     exit_code = 3
+
+
+class BoardError(EdgekitError):
+    """A board that cannot be reached, lets nobody in, or cannot take what it is to get. Exit code 3."""
+
+    exit_code = 3

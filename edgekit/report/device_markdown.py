@@ -43,7 +43,7 @@ def _sizes(report: DeviceReport, host: Report | None) -> str:
     rows = [
         (row.name, format_bytes(row.host_bytes), format_bytes(row.board_bytes)) for row in size_rows(report.model, host)
     ]
-    facts = [(fact.name, escape_markdown(fact.value)) for fact in words.model_facts(report)]
+    facts = [(escape_markdown(fact.name), escape_markdown(fact.value)) for fact in words.model_facts(report)]
     title = f"## {escape_markdown(report.model.name)} {escape_markdown(report.model.scheme)}"
     sizes = markdown_table(("size", "host", "board"), rows)
     return f"{title}\n\n{sizes}\n\n{markdown_table(('model', ''), facts, num_left=2)}"
@@ -82,7 +82,7 @@ def _beside_host(report: DeviceReport) -> str:
 def _facts(title: str, facts: tuple[words.Fact, ...]) -> str:
     if not facts:
         return ""
-    rows = [(fact.name, escape_markdown(fact.value)) for fact in facts]
+    rows = [(escape_markdown(fact.name), escape_markdown(fact.value)) for fact in facts]
     return f"## {title}\n\n{markdown_table(('fact', 'value'), rows, num_left=2)}"
 
 

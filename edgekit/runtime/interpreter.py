@@ -15,6 +15,7 @@ import numpy.typing as npt
 from edgekit.core.artifact import ModelCard
 from edgekit.core.errors import IntegrityError, UsageError
 from edgekit.encode.files import EXTENSION, extension_of, unpack_file
+from edgekit.runtime.privacy import decline_telemetry
 from edgekit.runtime.tensor import TensorSpec
 
 RawArray: TypeAlias = npt.NDArray[Any]
@@ -155,6 +156,7 @@ def preload_runtime(path: Path) -> None:
             return
         extension = extension_of(Path(path))
     _opener(Path(path).with_suffix(extension))
+    decline_telemetry()
     for module in _RUNTIME_MODULES[extension]:
         try:
             importlib.import_module(module)

@@ -16,6 +16,7 @@ from edgekit.core.errors import GraphError, IntegrityError, MissingDependencyErr
 from edgekit.runtime.batching import RawArray, check_batch, check_counts, not_kept, run_in_slices
 from edgekit.runtime.card import parse_card
 from edgekit.runtime.interpreter import Interpreter, LoadSettings
+from edgekit.runtime.privacy import decline_telemetry
 from edgekit.runtime.tensor import TensorSpec, guess_layout, supported_dtype
 
 CPU_INFO_PATH = Path("/proc/cpuinfo")
@@ -32,6 +33,7 @@ _LOG_ERRORS_ONLY = 3
 
 def open_onnx(path: Path, settings: LoadSettings) -> Interpreter:
     """Load an .onnx file. Errors as `load_interpreter`'s."""
+    decline_telemetry()
     try:
         runtime: Any = importlib.import_module("onnxruntime")
     except ImportError as error:

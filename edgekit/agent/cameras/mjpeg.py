@@ -39,9 +39,9 @@ class _Mjpeg:
         self._connection, self._socket, self._response = self._connect(request.source)
         content_type = self._response.headers.get("Content-Type", "")
         boundary = find_boundary(content_type)
-        if boundary is None:
+        if boundary is None and content_type.startswith(("image/", "text/")):
             self.close()
-            what = "is a single picture" if content_type.startswith("image/") else f"sends {content_type or 'no type'}"
+            what = "is a single picture" if content_type.startswith("image/") else f"sends {content_type}"
             raise CameraLostError(f"{self._shown} {what}, expected multipart/x-mixed-replace")
         self._parser = PartParser(boundary)
         self.facts = CameraFacts(fps=request.fps)
@@ -61,7 +61,7 @@ class _Mjpeg:
                 self._parser.feed(piece)
                 part = self._parser.next_part()
         except TimeoutError as error:
-            raise CameraLostError(f"{self._shown} sent nothing for {self._timeout_s:.1f} s") from error
+            raise CameraLostError(f"{self._shown} sent no whole picture for {self._timeout_s:.1f} s") from error
         except (OSError, http.client.HTTPException) as error:
             raise CameraLostError(f"{self._shown} broke off: {error}") from error
         except DataError as error:

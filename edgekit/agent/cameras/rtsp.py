@@ -10,7 +10,7 @@ import cv2
 
 from edgekit.agent.camera import CameraFacts, CameraKind, CameraLostError, CameraRequest, Grab, Room, Shot, show_source
 from edgekit.agent.capture.opencv import grab_frame, open_capture, read_fps, read_size, retrieve_frame
-from edgekit.agent.capture.rules import find_own_timeout_s
+from edgekit.agent.capture.rules import find_read_timeout_s
 from edgekit.core.errors import UsageError
 
 _OPEN_TIMEOUT_MS = 5000
@@ -21,7 +21,8 @@ _FFMPEG_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|max_delay;
 class _Rtsp:
     """FFmpeg decodes every frame, as later ones build on it; the conversion to BGR waits until it is asked for.
 
-    The capture time is when the frame came out of the decoder.
+    The capture time is when the frame came out of the decoder. FFmpeg's parser holds one frame back (it looks for the
+    beginning of the next), so a picture is one period older than that, and by its time on the network.
     """
 
     def __init__(self, request: CameraRequest) -> None:
@@ -29,7 +30,9 @@ class _Rtsp:
         os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = _FFMPEG_OPTIONS  # read at each opening
         options = (
             (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS),
-            (cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(1000 * find_own_timeout_s(request, None))),
+            # Later than the supervisor's: on a time-out FFmpeg first gives out the frame that it holds back, as if one
+            # had come, and the loss would be seen only after a second time-out.
+            (cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(2000 * find_read_timeout_s(request, None))),
             (cv2.CAP_PROP_N_THREADS, 1),  # decoding in n threads holds n - 1 frames back
         )
         capture = open_capture(request.source, cv2.CAP_FFMPEG, options)

@@ -178,6 +178,28 @@ class AgentLink(_Link):
         )
 
 
+class SpentLink:
+    """What is left of an `AgentLink` whose capture is over: its numbers, and no memory.
+
+    Args:
+        counters: What the child had counted.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def want(self, at_ns: int) -> None:
+        """Nobody listens."""
+
+    def take(self) -> Frame | None:
+        """There are no frames any more."""
+        return None
+
+    def counters(self) -> Counters:
+        """What was counted."""
+        return self._counters
+
+
 class ChildLink(_Link):
     """The capture process's side.
 

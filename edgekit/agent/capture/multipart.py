@@ -1,7 +1,7 @@
 """The parts of a multipart/x-mixed-replace stream (MJPEG over HTTP), from bytes in pieces of any size.
 
 Cameras are sloppy: a boundary with its dashes declared, or without; a length that is missing or wrong; bare line
-feeds. So a part begins at a boundary, or at the first header; it is as long as its Content-Length says if a boundary
+feeds. So a part begins at a boundary; it is as long as its Content-Length says if a boundary
 follows there or a JPEG ends there, and else ends where the next boundary is.
 """
 
@@ -16,6 +16,7 @@ from edgekit.runtime.picture_header import read_header
 _MAX_HEADER_BYTES = 16 * 1024
 _LENGTH = re.compile(rb"^content-length[ \t]*:[ \t]*(\d{1,12})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _BOUNDARY = re.compile(r"boundary\s*=\s*(?:\"([^\"]+)\"|([^;\s]+))", re.IGNORECASE)
+_FIRST_LINE = re.compile(rb"[\r\n]*(--[^\r\n]{1,200})\r?\n")
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 
 
@@ -35,11 +36,11 @@ class PartParser:
     """Takes the stream apart.
 
     Args:
-        boundary: As `find_boundary` gives it.
+        boundary: As `find_boundary` gives it; None: the first line of the stream is one.
     """
 
-    def __init__(self, boundary: bytes) -> None:
-        self._boundary = boundary
+    def __init__(self, boundary: bytes | None) -> None:
+        self._boundary = boundary or b""
         self._buffer = bytearray()
         self._searched = 0
 
@@ -54,6 +55,10 @@ class PartParser:
             DataError: Headers or a body larger than any picture: this is no MJPEG stream.
         """
         buffer = self._buffer
+        if not self._boundary:
+            self._boundary = self._read_first_line()
+            if not self._boundary:
+                return None
         start = buffer.find(self._boundary)
         if start < 0:
             del buffer[: max(0, len(buffer) - len(self._boundary))]
@@ -75,6 +80,13 @@ class PartParser:
         del buffer[:end]
         self._searched = 0
         return part
+
+    def _read_first_line(self) -> bytes:
+        """The boundary that the stream begins with; b"" until it has come."""
+        match = _FIRST_LINE.match(self._buffer)
+        if match is None and len(self._buffer) > 256:
+            raise DataError(f"begins with {bytes(self._buffer[:16])!r}, expected a boundary")
+        return match[1] if match is not None else b""
 
     def _find_end(self, begin: int, declared: re.Match[bytes] | None) -> int | None:
         """Where the body ends; None when that has not come yet."""

@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from edgekit.agent.camera import CAMERAS, CameraRequest, check_camera, show_source
+from edgekit.agent.camera import CAMERAS, CameraRequest, check_camera, look_at, show_source
 from edgekit.agent.capture.course import Course
-from edgekit.agent.capture.link import NEVER_NS, AgentLink, Bell
+from edgekit.agent.capture.link import NEVER_NS, AgentLink, Bell, Counters, SpentLink
 from edgekit.agent.capture.messages import Ended, Lost, Open, Opened, Ready
 from edgekit.agent.capture.rules import SECOND_NS
 from edgekit.agent.capture.worker import CaptureProcess
@@ -56,7 +56,7 @@ class CaptureSupervisor:
         self._bell = Bell()
         self._taken = Bell()
         self._wake = Bell()
-        self._link = AgentLink()
+        self._link: AgentLink | SpentLink = SpentLink(Counters())
         self._child: CaptureProcess | None = None
         self._unreaped: list[CaptureProcess] = []
         self._num_openings = 0
@@ -93,7 +93,7 @@ class CaptureSupervisor:
             if self._is_stopped:
                 return
             self._is_stopped = True
-            self._link.close_descriptor()
+            self._link = SpentLink(self._link.counters())
             for bell in (self._bell, self._taken, self._wake):
                 bell.close()
 
@@ -204,6 +204,8 @@ class CaptureSupervisor:
     def _listen(self, child: CaptureProcess) -> None:
         child.read_errors()
         for message in child.receive():
+            if self._child is not child:
+                return
             now_ns = time.monotonic_ns()
             counters = self._link.counters()
             if message is None:
@@ -213,36 +215,36 @@ class CaptureSupervisor:
             elif isinstance(message, Opened):
                 self._course.opened(now_ns, message.facts, counters)
             elif isinstance(message, Lost):
-                self._course.lost(now_ns, message.detail, counters, child_died=False)
-                self._was_there = False if self._watched is None else self._watched.exists()
+                is_worn = self._num_openings >= _MAX_OPENINGS
+                if is_worn:  # now, so that the next one is warm when the wait is over
+                    self._end_child()
+                self._course.lost(now_ns, message.detail, counters, child_died=is_worn)
+                self._was_there = self._watched is not None and look_at(self._watched) is not None
             elif isinstance(message, Ended):
                 self._course.ended(now_ns)
 
     def _spawn(self) -> None:
         counters = self._link.counters()
-        old = self._link
-        self._link = AgentLink(counters.num_grabbed)
-        self._link.want(self._want_ns)  # read after the link is in place: `want` writes in the other order
-        old.close_descriptor()
         self._num_openings = 0
-        now_ns = time.monotonic_ns()
         try:
-            self._child = CaptureProcess(self._request.kind, self._link, self._bell, self._taken)
+            link = AgentLink(counters.num_grabbed)
+            try:
+                self._child = CaptureProcess(self._request.kind, link, self._bell, self._taken)
+            finally:
+                link.close_descriptor()
         except OSError as error:
-            self._course.lost(now_ns, f"no capture process: {error}", self._link.counters(), child_died=True)
+            self._course.lost(time.monotonic_ns(), f"no capture process: {error}", counters, child_died=True)
             return
-        self._course.spawned(now_ns)
+        self._link = link
+        link.want(self._want_ns)  # read after the link is in place: `want` writes in the other order
+        self._course.spawned(time.monotonic_ns())
 
     def _open(self) -> None:
         if self._child is None:
             return
-        if self._num_openings >= _MAX_OPENINGS:
-            self._end_child()
-            self._spawn()
-            return
         self._num_openings += 1
+        self._course.opening(time.monotonic_ns(), self._link.counters())  # counted before a frame can come
         self._child.open_camera(Open(request=self._request))
-        self._course.opening(time.monotonic_ns())
 
     def _lose(self, why: str | None) -> None:
         """The child is to be killed, for the reason given, or is dead already."""
@@ -251,7 +253,7 @@ class CaptureSupervisor:
         self._end_child()
         detail = why if why is not None or child is None else child.explain_death()
         self._course.lost(time.monotonic_ns(), detail or "", counters, child_died=True)
-        self._was_there = False if self._watched is None else self._watched.exists()
+        self._was_there = self._watched is not None and look_at(self._watched) is not None
 
     def _end_child(self) -> None:
         if self._child is not None and not self._child.end(_KILL_PATIENCE_S):
@@ -270,7 +272,7 @@ class CaptureSupervisor:
     def _look_for_device(self) -> None:
         if self._watched is None or self._course.phase not in {"starting", "waiting"}:
             return
-        is_there = self._watched.exists()
+        is_there = look_at(self._watched) is not None
         if is_there and not self._was_there:
             self._course.appeared(time.monotonic_ns())
         self._was_there = is_there

@@ -307,8 +307,8 @@ def _to_record(row: tuple[int, str, float, float, str, int, bytes]) -> Record | 
 
 def is_read_only(path: Path) -> bool:
     """Whether the file system that a path lies on, or would lie on, is mounted read-only."""
-    place = next((folder for folder in (path, *path.absolute().parents) if folder.exists()), Path("/"))
     try:
+        place = next((folder for folder in (path, *path.absolute().parents) if folder.exists()), Path("/"))
         return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
     except OSError:
         return False

@@ -127,12 +127,10 @@ class _Told:
         """Whether `value` must be told now."""
         is_new = value != self._seen
         self._seen = value
-        if value == self.told:
-            return False
-        if not self._allowance.take(now_s):
-            self.num_merged += is_new
-            return False
-        return True
+        if value != self.told and self._allowance.take(now_s):
+            return True
+        self.num_merged += is_new
+        return False
 
     def tell(self, value: str) -> int:
         """Note that `value` was told; how many changes it stands for besides its own."""

@@ -18,7 +18,7 @@ class RecorderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How much is recorded.
 
     Args:
-        max_file_bytes: Largest file; a window takes about 2 kB.
+        max_file_bytes: Largest file; a window takes about 3 kB, so two files of 8 MiB hold 15 hours.
         num_files: Files kept, the one that is written to included.
         retry_s: Time until a disk that refused is tried again.
     """

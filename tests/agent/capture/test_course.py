@@ -62,7 +62,7 @@ class Story:
             self.course.ready(self.now_ns)
         while self.step != "open":
             self.pass_s(0.05)
-        self.course.opening(self.now_ns)
+        self.course.opening(self.now_ns, self.counters)
         self.pass_s(0.1)
         self.course.opened(self.now_ns, facts, self.counters)
         self.busy_ns = self.now_ns
@@ -95,6 +95,20 @@ def test_camera_is_killed_two_seconds_after_its_last_frame() -> None:
 
     assert story.step == "kill"
     assert "no picture for 2.0 s" in story.course.explain_kill()
+
+
+def test_camera_is_shown_as_lost_within_two_seconds_of_its_last_frame() -> None:
+    story = Story()
+    story.open()
+    story.stream(1.0)
+
+    story.pass_s(1.7)
+    assert story.state == "streaming"
+    story.pass_s(0.2)
+    assert story.state == "lost"
+    assert story.step == "nothing"
+    story.stream(0.1)
+    assert story.state == "streaming"
 
 
 def test_camera_is_not_killed_while_it_waits_for_the_consumer() -> None:
@@ -133,7 +147,7 @@ def test_opening_that_hangs_is_killed() -> None:
     story = Story()
     story.course.spawned(story.now_ns)
     story.course.ready(story.now_ns)
-    story.course.opening(story.now_ns)
+    story.course.opening(story.now_ns, story.counters)
     story.pass_s(14)
     assert story.step == "nothing"
 
@@ -203,7 +217,7 @@ def test_waits_grow_with_the_outage_and_end(outage_s: float) -> None:
         waits.append(wait_s)
         story.pass_s(wait_s + 0.001)
         assert story.step == "open"
-        story.course.opening(story.now_ns)
+        story.course.opening(story.now_ns, story.counters)
         story.lose()
 
     assert all(MIN_BACKOFF_S <= wait <= MAX_BACKOFF_S for wait in waits)
@@ -218,7 +232,7 @@ def test_outage_is_forgotten_when_a_picture_was_shown() -> None:
     story.lose()
     for _ in range(30):
         story.pass_s(8.1)
-        story.course.opening(story.now_ns)
+        story.course.opening(story.now_ns, story.counters)
         story.lose()
     story.open()
     story.stream(0.1)
@@ -238,7 +252,7 @@ def test_outage_goes_on_when_frames_came_but_no_picture() -> None:
     for _ in range(20):
         while story.step != "open":
             story.pass_s(0.1)
-        story.course.opening(story.now_ns)
+        story.course.opening(story.now_ns, story.counters)
         story.course.opened(story.now_ns, FACTS, story.counters)
         story.pass_s(0.3)
         story.grabbed += 10  # damaged ones

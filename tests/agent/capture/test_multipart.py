@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -17,12 +19,12 @@ JPEG = cv2.imencode(".jpg", np.full((16, 16, 3), 90, np.uint8))[1].tobytes()
 BODIES = st.lists(st.binary(max_size=200).filter(lambda body: b"--frame" not in body), min_size=1, max_size=5)
 
 
-def collect(stream: bytes, cuts: list[int], boundary: bytes = b"--frame") -> list[bytes]:
+def collect(stream: bytes, cuts: list[int], boundary: bytes | None = b"--frame") -> list[bytes]:
     """All parts, the stream fed in pieces."""
     parser = PartParser(boundary)
     parts: list[bytes] = []
     edges = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in itertools.pairwise(edges):
         parser.feed(stream[begin:end])
         while (part := parser.next_part()) is not None:
             parts.append(part)
@@ -90,6 +92,18 @@ def test_part_larger_than_any_picture_is_refused(stream: bytes) -> None:
         collect(stream, [])
 
 
+@pytest.mark.parametrize("cut", [0, 1, 9, 10, 11, 30])
+def test_boundary_is_learnt_from_the_first_line(cut: int) -> None:
+    stream = b"--ffmpeg\r\nContent-length: %d\r\n\r\n" % len(JPEG) + JPEG + b"\r\n"
+
+    assert collect(stream * 2, [cut], boundary=None) == [JPEG, JPEG]
+
+
+def test_stream_without_a_boundary_is_refused() -> None:
+    with pytest.raises(DataError, match="expected a boundary"):
+        collect(b"<html>" + bytes(300), [], boundary=None)
+
+
 def test_endless_noise_takes_no_memory() -> None:
     parser = PartParser(b"--frame")
     for _ in range(100):
@@ -100,12 +114,10 @@ def test_endless_noise_takes_no_memory() -> None:
 
 
 def test_endless_part_without_a_length_is_refused() -> None:
-    parser = PartParser(b"--frame")
-    parser.feed(b"--frame\r\n\r\n")
+    mebibyte = 1024 * 1024
+    stream = b"--frame\r\n\r\n" + bytes(40 * mebibyte)
     with pytest.raises(DataError, match="a part of more than"):
-        for _ in range(40):
-            parser.feed(bytes(1024 * 1024))
-            parser.next_part()
+        collect(stream, [count * mebibyte for count in range(40)])
 
 
 @given(noise=st.binary(max_size=2000), cuts=st.lists(st.integers(0, 3000), max_size=10))

@@ -1,0 +1,75 @@
+# Tells about a board, one "KEY<tab>VALUE" a line, and changes nothing. POSIX sh: it runs in dash and busybox.
+# Arguments: prefix of all paths, service user, how root is reached (see `Privilege` in facts.py).
+prefix=$1
+user=$2
+state=$prefix/var/lib/edgekit
+config=$prefix/etc/edgekit/agent.toml
+export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
+
+say() { printf '%s\t%s\n' "$1" "$(printf '%s' "$2" | tr '\n\t' '  ')"; }
+
+# The nearest folder that exists, whose disk a new folder would be on.
+free_mib() {
+    folder=$1
+    while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
+    df -Pk "$folder" 2>/dev/null | awk 'NR == 2 { printf "%d", $4 / 1024 }'
+}
+
+hash_of() { [ -r "$1" ] && sha256sum "$1" 2>/dev/null | cut -d' ' -f1; }
+
+say format 1
+say privilege "$3"
+say uid "$(id -u)"
+say system "$(uname -s)"
+say machine "$(uname -m)"
+say bits "$(getconf LONG_BIT 2>/dev/null)"
+say host "$(uname -n)"
+say clock "$(date +%s)"
+say os "$([ -r /etc/os-release ] && . /etc/os-release && printf '%s' "$PRETTY_NAME")"
+say model "$(tr -d '\000' 2>/dev/null <"${EDGEKIT_MODEL_FILE:-/sys/firmware/devicetree/base/model}")"
+say memory_kib "$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo)"
+say free_memory_kib "$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)"
+say free_opt_mib "$(free_mib "$prefix/opt/edgekit")"
+say free_state_mib "$(free_mib "$state")"
+say glibc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
+for library in libstdc++.so.6 libGL.so.1; do
+    ldconfig -p 2>/dev/null | grep -q "$library" && say library "$library"
+done
+[ -d "$prefix/run/systemd/system" ] && say systemd yes
+
+seen=
+for name in python3.13 python3.12 python3.11 python3.10 python3; do
+    program=$(command -v "$name") || continue
+    target=$(readlink -f "$program")
+    case " $seen " in *" $target "*) continue ;; esac
+    seen="$seen $target"
+    about=$("$program" -I -c '
+import sys
+words = [sys.executable, "%d.%d" % sys.version_info[:2], "-", "-"]
+try:
+    import ensurepip, venv
+    words[2] = "venv"
+except ImportError:
+    pass
+try:
+    from importlib.metadata import version
+    words[3] = version("numpy")
+except Exception:
+    pass
+print(" ".join(words))' 2>/dev/null) && say python "$about"
+done
+
+id -u "$user" >/dev/null 2>&1 && say user "$user"
+say environment "$(readlink "$prefix/opt/edgekit/venv" 2>/dev/null)"
+[ -x "$prefix/opt/edgekit/venv/bin/edgekit" ] && say program yes
+for folder in "$prefix"/opt/edgekit/venv/lib/python3*/site-packages/edgekit-*.dist-info; do
+    [ -d "$folder" ] && say edgekit "$(basename "$folder" .dist-info | sed 's/^edgekit-//')"
+done
+say current "$(readlink "$state/current" 2>/dev/null)"
+say manifest "$(hash_of "$state/current/manifest.json")"
+say root_json "$(hash_of "$state/update/pinned-root.json")"
+say unit "$(hash_of "$prefix/etc/systemd/system/edgekit-agent.service")"
+[ -r "$config" ] && say config "$(base64 <"$config" | tr -d '\n')"
+say enabled "$(systemctl is-enabled edgekit-agent.service 2>/dev/null)"
+say active "$(systemctl is-active edgekit-agent.service 2>/dev/null)"
+say end yes

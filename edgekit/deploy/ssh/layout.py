@@ -1,0 +1,84 @@
+"""Where everything lies on a board. One prefix before all paths makes a board of any folder, for tests."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgekit.core.resources import find_resource_dir
+
+UNIT = "edgekit-agent.service"
+SERVICE_USER = "edgekit"
+CURRENT = "current"
+"""In the state folder: a link to the bundle that serves."""
+
+
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
+    """Paths on a board.
+
+    Args:
+        prefix: Before each of them; "" on a real board.
+        user: Whose service it is.
+    """
+
+    prefix: str = ""
+    user: str = SERVICE_USER
+
+    @property
+    def programs(self) -> str:
+        """Folder of the environments, and of the link `venv` to the one that serves."""
+        return f"{self.prefix}/opt/edgekit"
+
+    @property
+    def edgekit(self) -> str:
+        """The program of the environment that serves."""
+        return f"{self.programs}/venv/bin/edgekit"
+
+    @property
+    def state(self) -> str:
+        """The agent's own folder."""
+        return f"{self.prefix}/var/lib/edgekit"
+
+    @property
+    def cache(self) -> str:
+        """Folder of what was sent, which belongs to whoever logs in."""
+        return f"{self.prefix}/var/cache/edgekit-flash"
+
+    @property
+    def settings(self) -> str:
+        """Folder of the configuration."""
+        return f"{self.prefix}/etc/edgekit"
+
+    @property
+    def config(self) -> str:
+        """The agent's configuration."""
+        return f"{self.settings}/agent.toml"
+
+    @property
+    def root_json(self) -> str:
+        """The pinned root of trust for updates, where the board's update client looks for it."""
+        return f"{self.state}/update/pinned-root.json"
+
+    @property
+    def unit(self) -> str:
+        """The service's unit file."""
+        return f"{self.prefix}/etc/systemd/system/{UNIT}"
+
+    @property
+    def lock(self) -> str:
+        """What one flash at a time holds."""
+        return f"{self.prefix}/run/edgekit-flash.lock"
+
+
+def unit_text(layout: Layout) -> str:
+    """The unit file for a board."""
+    text = (find_resource_dir("devices") / UNIT).read_text(encoding="utf-8")
+    if layout.prefix:
+        for folder in ("/opt/edgekit", "/etc/edgekit/"):
+            text = text.replace(folder, f"{layout.prefix}{folder}")
+    return text if layout.user == SERVICE_USER else _for_user(text, layout.user)
+
+
+def _for_user(text: str, user: str) -> str:
+    return text.replace(f"User={SERVICE_USER}\n", f"User={user}\n").replace(
+        f"Group={SERVICE_USER}\n", f"Group={user}\n"
+    )

@@ -1,0 +1,345 @@
+"""From what a board is, to what has to be done to it: a pure function of facts and wishes."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from edgekit.bundle.compatibility import DeviceFacts, incompatibilities, version_key
+from edgekit.bundle.manifest import RuntimeNeed
+from edgekit.core.board import HOST_BOARD, Board, match_board
+from edgekit.deploy.ssh.configuration import AgentSettings, config_text
+from edgekit.deploy.ssh.facts import BoardFound, PythonFacts
+from edgekit.deploy.ssh.layout import Layout, unit_text
+from edgekit.deploy.ssh.plan import (
+    InstallBundle,
+    MakeEnvironment,
+    MakeFolders,
+    MakeUser,
+    Payload,
+    Plan,
+    SetClock,
+    StartAgent,
+    Step,
+    WriteFile,
+)
+from edgekit.deploy.ssh.wheelhouse import Wheel, lacking, newest
+
+GLIBC_AT_LEAST = (2, 27)
+"""Of the runtimes' aarch64 wheels (manylinux_2_27)."""
+PYTHONS = ((3, 10), (3, 13))
+"""Oldest and newest that edgekit runs with."""
+ENVIRONMENT_MIB = 450
+"""Disk for an environment with numpy, OpenCV and one runtime, and for its wheels while pip unpacks them."""
+EARLIEST_UNIX_S = 1_735_689_600
+"""2025-01-01: a clock before edgekit was made is wrong."""
+DAY_S = 86_400
+
+_DISTRIBUTIONS = {"litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime", "onnxruntime": "onnxruntime"}
+_SYSTEM_CAMERAS = ("picamera2", "argus")
+"""Their Python packages come with the system, not from an index."""
+_DRAWS_OWN_OPENCV = "opencv-python-headless"
+
+
+class Wishes(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user wants on a board.
+
+    Args:
+        payload: The bundle.
+        wheel_digest: Of this edgekit.
+        requires: Of this edgekit and its agent, without a runtime.
+        settings: Of the agent.
+        layout: Where everything goes.
+        wheels: Carried along; None: the board asks its index.
+        root_json: Root of trust to pin; None for none.
+        now_unix_s: This machine's clock.
+    """
+
+    payload: Payload
+    wheel_digest: str
+    requires: tuple[str, ...]
+    settings: AgentSettings = AgentSettings()
+    layout: Layout = Layout()
+    wheels: tuple[Wheel, ...] | None = None
+    root_json: str | None = None
+    now_unix_s: int
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """A Python with the runtime that it can have: "ai-edge-litert==2.3.0"."""
+
+    python: PythonFacts
+    runtime: str
+
+
+def find_board(found: BoardFound, boards: tuple[Board, ...]) -> Board:
+    """Which board it is: by its device tree, else a machine that no file describes."""
+    name = match_board(found.model, boards)
+    return next(board for board in boards if board.name == name)
+
+
+def make_plan(found: BoardFound, board: Board, wishes: Wishes) -> Plan:
+    """Plan a flash.
+
+    Args:
+        found: The board as it is.
+        board: Which one it is.
+        wishes: What it is to become.
+
+    Returns:
+        The steps that are missing, in order. With `refusals` nothing must be done.
+    """
+    choice = choose_runtime(found, board, wishes)
+    refusals = _refusals(found, board, wishes, choice)
+    if choice is None or refusals:
+        runtime = "" if choice is None else choice.runtime
+        return Plan(board=board.name, payload=wishes.payload, runtime=runtime, steps=(), refusals=refusals)
+    environment = _environment(found, board, wishes, choice)
+    files = _files(found, board, wishes)
+    install = _install(found, wishes)
+    start = _start(
+        found, is_changed=environment is not None or any(step.path != wishes.layout.root_json for step in files)
+    )
+    work: list[Step] = [step for step in (environment, *files, install, start) if step is not None]
+    steps = (*_foundation(found, wishes), *work) if work else ()
+    return Plan(
+        board=board.name,
+        payload=wishes.payload,
+        runtime=choice.runtime,
+        steps=steps,
+        notes=_notes(found, board, wishes) if steps else (),
+    )
+
+
+def choose_runtime(found: BoardFound, board: Board, wishes: Wishes) -> Choice | None:
+    """The first of the bundle's runtimes that one of the board's Pythons can have; None when there is none."""
+    needs = wishes.payload.manifest.compatible.runtimes
+    for python in _pythons(found):
+        for need in needs:
+            runtime = _runtime_for(python, need, board, _fitting(found, python, wishes.wheels))
+            if runtime is not None:
+                return Choice(python=python, runtime=runtime)
+    return None
+
+
+def _pythons(found: BoardFound) -> list[PythonFacts]:
+    """Those that edgekit runs with; last the ones in home folders, which the service cannot see."""
+    usable = [python for python in found.pythons if PYTHONS[0] <= python.version <= PYTHONS[1]]
+    return sorted(usable, key=lambda python: python.path.startswith(("/home/", "/root/")))
+
+
+def _runtime_for(python: PythonFacts, need: RuntimeNeed, board: Board, wheels: tuple[Wheel, ...] | None) -> str | None:
+    """A runtime as pip shall install it: as it was carried along, or the board file's version for this Python."""
+    distribution = _DISTRIBUTIONS.get(need.name)
+    if distribution is None:
+        return None
+    if wheels is not None:
+        version = newest(wheels, distribution, need.at_least)
+        return None if version is None else f"{distribution}=={version}"
+    if not board.facts.systems:
+        return f"{distribution}>={need.at_least}"
+    word = ".".join(map(str, python.version))
+    for system in board.facts.systems:
+        version = system.runtimes.get(distribution)
+        has_python = word == (system.needs_python or system.python)
+        if has_python and version is not None and version_key(version) >= version_key(need.at_least):
+            return f"{distribution}=={version}"
+    return None
+
+
+def _fitting(found: BoardFound, python: PythonFacts, wheels: tuple[Wheel, ...] | None) -> tuple[Wheel, ...] | None:
+    if wheels is None:
+        return None
+    return tuple(wheel for wheel in wheels if wheel.fits(found.architecture, python.version, found.glibc))
+
+
+def _refusals(found: BoardFound, board: Board, wishes: Wishes, choice: Choice | None) -> tuple[str, ...]:
+    """Why this cannot be done."""
+    reasons: list[str] = []
+    if found.system != "Linux" or not found.has_systemd:
+        reasons.append(f"it runs {found.os or found.system or 'no Linux'} without systemd")
+    if found.privilege == "none":
+        reasons.append("there is no way to root: no sudo for this user")
+    if found.privilege == "locked":
+        reasons.append("sudo there wants a password: set EDGEKIT_SSH_PASSWORD to it")
+    reasons += _bundle_refusals(found, board, wishes, choice)
+    if found.glibc is None or found.glibc < GLIBC_AT_LEAST:
+        here = "another C library" if found.glibc is None else f"glibc {found.glibc[0]}.{found.glibc[1]}"
+        reasons.append(f"the runtimes need glibc {GLIBC_AT_LEAST[0]}.{GLIBC_AT_LEAST[1]}; here is {here}")
+    if "libstdc++.so.6" not in found.libraries:
+        reasons.append("libstdc++.so.6 is missing, which numpy and the runtimes need: apt-get install libstdc++6")
+    if choice is None:
+        reasons.append(_no_runtime(found, board, wishes))
+    elif _needs_environment(found, board, wishes, choice):
+        reasons += _environment_refusals(found, wishes, choice)
+    return tuple(reasons)
+
+
+def _bundle_refusals(found: BoardFound, board: Board, wishes: Wishes, choice: Choice | None) -> tuple[str, ...]:
+    """What the bundle has against the board. What the serving agent takes of its memory will be free again."""
+    if found.digest == wishes.payload.digest:
+        return ()
+    facts = DeviceFacts(
+        board=board.name,
+        architecture=found.architecture,
+        python=None if choice is None else choice.python.version,
+        free_ram_mib=found.memory_mib if found.active == "active" else found.free_memory_mib,
+        free_disk_mib=found.free_state_mib,
+    )
+    return tuple(
+        f"the bundle does not belong there: {why}" for why in incompatibilities(wishes.payload.manifest, facts)
+    )
+
+
+def _no_runtime(found: BoardFound, board: Board, wishes: Wishes) -> str:
+    """Why no Python there can run the bundle."""
+    if not found.pythons:
+        return "there is no Python: apt-get install python3 python3-venv"
+    here = ", ".join(f"{python.version[0]}.{python.version[1]}" for python in found.pythons)
+    if not _pythons(found):
+        low, high = (".".join(map(str, version)) for version in PYTHONS)
+        return f"edgekit needs Python {low} to {high}; here is {here}: put one of these beside it"
+    needed = " or ".join(f"{need.name} {need.at_least}" for need in wishes.payload.manifest.compatible.runtimes)
+    if wishes.wheels is not None:
+        return f"the bundle needs {needed}, and among the wheels is none for Python {here} on {found.architecture}"
+    known = "; ".join(
+        f"Python {system.needs_python or system.python}: "
+        + (", ".join(f"{name} {version}" for name, version in system.runtimes.items()) or "none")
+        for system in board.facts.systems
+    )
+    return f"the bundle needs {needed}; here is Python {here}, and for {board.facts.title} there is {known}"
+
+
+def _environment_refusals(found: BoardFound, wishes: Wishes, choice: Choice) -> list[str]:
+    reasons: list[str] = []
+    wheels = _fitting(found, choice.python, wishes.wheels)
+    has_pip = choice.python.has_venv or any(wheel.distribution == "pip" for wheel in wheels or ())
+    if not has_pip:
+        reasons.append(
+            f"{choice.python.path} has no pip: apt-get install python3-venv, or carry a pip wheel (--wheels)"
+        )
+    if wheels is not None:
+        missing = lacking(wheels, (*wishes.requires, choice.runtime), choice.python.version)
+        if missing:
+            where = f"Python {choice.python.version[0]}.{choice.python.version[1]} on {found.architecture}"
+            reasons.append(f"among the wheels is none for {where} of: {', '.join(missing)}")
+    if found.free_opt_mib is not None and found.free_opt_mib < ENVIRONMENT_MIB:
+        where = wishes.layout.programs
+        reasons.append(f"{ENVIRONMENT_MIB} MiB are needed in {where}; free are {found.free_opt_mib:.0f} MiB")
+    return reasons
+
+
+def _environment(found: BoardFound, board: Board, wishes: Wishes, choice: Choice) -> MakeEnvironment | None:
+    """The environment, when the one that serves is another."""
+    with_system = _sees_system(board)
+    has_old_numpy = with_system and (choice.python.numpy or "").startswith(("0.", "1."))
+    requirements = (*wishes.requires, choice.runtime)
+    if with_system and board.facts.camera is not None and board.facts.camera.kind == "argus":
+        requirements = tuple(line for line in requirements if not line.startswith(_DRAWS_OWN_OPENCV))
+    # The system's camera packages are built against the system's numpy; numpy 2 beside them breaks their import.
+    constraints = ("numpy<2",) if has_old_numpy else ()
+    # The version, too: after an upgrade of the system, the same path is another Python.
+    python = f"{choice.python.path} {choice.python.version}"
+    name = environment_name((wishes.wheel_digest, python, *requirements, *constraints, str(with_system)))
+    if found.environment == name:
+        return None
+    if found.environment is None:
+        why = "there is none"
+    elif found.edgekit is not None:
+        why = f"edgekit {found.edgekit} there is other code, or has other packages, than here"
+    else:
+        why = "the one that serves is another"
+    return MakeEnvironment(
+        why=why,
+        name=name,
+        python=choice.python.path,
+        requirements=requirements,
+        constraints=constraints,
+        with_system_packages=with_system,
+        wheels=_fitting(found, choice.python, wishes.wheels),
+    )
+
+
+def environment_name(parts: tuple[str, ...]) -> str:
+    """Name of an environment by what is in it.
+
+    >>> environment_name(("a", "b")) == environment_name(("ab", ""))
+    False
+    """
+    return f"venv-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
+
+
+def _needs_environment(found: BoardFound, board: Board, wishes: Wishes, choice: Choice) -> bool:
+    return _environment(found, board, wishes, choice) is not None
+
+
+def _sees_system(board: Board) -> bool:
+    return board.facts.camera is not None and board.facts.camera.kind in _SYSTEM_CAMERAS
+
+
+def _files(found: BoardFound, board: Board, wishes: Wishes) -> tuple[WriteFile, ...]:
+    """Unit, configuration and root of trust, as far as they are not as they should be."""
+    layout, files = wishes.layout, []
+    unit = unit_text(layout)
+    if found.unit_sha256 != _sha256(unit):
+        why = "there is none" if found.unit_sha256 is None else "it is another one"
+        files.append(WriteFile(why=why, path=layout.unit, content=unit))
+    text = config_text(wishes.settings, board, layout)
+    is_kept = found.config is not None and (wishes.settings.is_empty or found.config == text)
+    if not is_kept:
+        why = "there is none" if found.config is None else "options were given"
+        files.append(WriteFile(why=why, path=layout.config, content=text, mode="0640", group=layout.user))
+    if wishes.root_json is not None and found.root_sha256 is None:
+        why = "the first contact pins whose updates it takes"
+        files.append(WriteFile(why=why, path=layout.root_json, content=wishes.root_json, owner=layout.user))
+    return tuple(files)
+
+
+def _install(found: BoardFound, wishes: Wishes) -> InstallBundle | None:
+    if found.digest == wishes.payload.digest:
+        return None
+    why = "no bundle is there" if found.digest is None else f"{found.digest[:12]} serves"
+    return InstallBundle(why=why, payload=wishes.payload)
+
+
+def _start(found: BoardFound, *, is_changed: bool) -> StartAgent | None:
+    if is_changed and found.active in ("active", "activating"):
+        return StartAgent(why="what it is made of has changed", is_restart=True)
+    if found.active in ("active", "activating") and found.is_enabled:
+        return None
+    why = f"it is {found.active}" if found.is_enabled else f"it is {found.active}, and does not start with the board"
+    return StartAgent(why=why, is_restart=False)
+
+
+def _foundation(found: BoardFound, wishes: Wishes) -> list[Step]:
+    """What everything else stands on."""
+    layout, steps = wishes.layout, list[Step]()
+    if found.clock_unix_s < EARLIEST_UNIX_S <= wishes.now_unix_s:
+        why = "it is before edgekit was made: certificates would not be valid yet"
+        steps.append(SetClock(why=why, unix_s=wishes.now_unix_s))
+    if not found.has_user:
+        steps.append(MakeUser(why="the service has its own, which may do little", user=layout.user))
+    folders = (layout.programs, layout.state, layout.settings, layout.cache)
+    steps.append(MakeFolders(why="with their owners; nothing changes where they are right", folders=folders))
+    return steps
+
+
+def _notes(found: BoardFound, board: Board, wishes: Wishes) -> tuple[str, ...]:
+    notes: list[str] = []
+    if board.name == HOST_BOARD:
+        notes.append(f"no board file describes it ({found.model or 'no device tree'}): it counts as {HOST_BOARD}")
+    ahead_s = found.clock_unix_s - wishes.now_unix_s
+    if found.clock_unix_s >= EARLIEST_UNIX_S and abs(ahead_s) > DAY_S:
+        notes.append(
+            f"its clock is {abs(ahead_s) // DAY_S} days {'ahead of' if ahead_s > 0 else 'behind'} this machine's"
+        )
+    if found.config is not None and wishes.settings.is_empty:
+        notes.append(f"{wishes.layout.config} is kept as it is")
+    if wishes.root_json is not None and found.root_sha256 not in (None, _sha256(wishes.root_json)):
+        notes.append("another root of trust is pinned there, and stays: it changes by signed rotation only")
+    return tuple(notes)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
