@@ -6,6 +6,7 @@ import itertools
 import math
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import cv2
 import msgspec
@@ -29,7 +30,39 @@ from edgekit.core.device_status import (
 )
 from edgekit.core.frame import Answer, ColorOrder, Frame
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
+
+CAMERA = CameraStatus(
+    kind="v4l2",
+    source="/dev/video0",
+    state="streaming",
+    width=640,
+    height=480,
+    declared_fps=30.0,
+    fps_in=29.8,
+    num_grabbed=2_795_112,
+    num_dropped=1_398_001,
+    num_lost=2,
+    time_source="driver",
+)
+MODEL = ModelStatus(
+    name="mobilenet_v2_w0.5",
+    scheme="static_wi8_ai8",
+    sha256="3f7a1b" + "0" * 58,
+    release=7,
+    packed_bytes=661_220,
+    file_bytes=731_904,
+    resident_mib=6.4,
+    load_ms=48.2,
+    first_inference_ms=61.9,
+    num_golden=8,
+    runtime="litert 2.3.0",
+    num_threads=2,
+    num_classes=10,
+)
 
 
 def stage_rows(n: int) -> tuple[StageLatency, ...]:
@@ -58,34 +91,8 @@ def build_status(**changes: object) -> DeviceStatus:
         uptime_s=93_784.0,
         state="serving",
         detail="",
-        camera=CameraStatus(
-            kind="v4l2",
-            source="/dev/video0",
-            state="streaming",
-            width=640,
-            height=480,
-            declared_fps=30.0,
-            fps_in=29.8,
-            num_grabbed=2_795_112,
-            num_dropped=1_398_001,
-            num_lost=2,
-            time_source="driver",
-        ),
-        model=ModelStatus(
-            name="mobilenet_v2_w0.5",
-            scheme="static_wi8_ai8",
-            sha256="3f7a1b" + "0" * 58,
-            release=7,
-            packed_bytes=661_220,
-            file_bytes=731_904,
-            resident_mib=6.4,
-            load_ms=48.2,
-            first_inference_ms=61.9,
-            num_golden=8,
-            runtime="litert 2.3.0",
-            num_threads=2,
-            num_classes=10,
-        ),
+        camera=CAMERA,
+        model=MODEL,
         answer=AnswerStatus(label="T-shirt/top", confidence=0.87, top=top, age_ms=27.3, sequence=2_795_112),
         fps_out=14.9,
         num_answers=1_397_111,
@@ -181,7 +188,7 @@ class Feeder:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._feed, name="feeder")
 
-    def __enter__(self) -> Feeder:
+    def __enter__(self) -> Self:
         self.live.put_status(self.status)
         self._thread.start()
         return self

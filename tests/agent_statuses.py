@@ -34,6 +34,23 @@ def stage_latency(stage: StageName, n: int = 1000, p50_ms: float = 10.0) -> Stag
     )
 
 
+MODEL = ModelStatus(
+    name="mobilenet_v2_w0.5",
+    scheme="static_wi8_ai8",
+    sha256="ab" * 32,
+    release=7,
+    packed_bytes=531_000,
+    file_bytes=657_000,
+    resident_mib=3.2,
+    load_ms=140.0,
+    first_inference_ms=8.5,
+    num_golden=8,
+    runtime="litert 2.3.0",
+    num_threads=1,
+    num_classes=10,
+)
+
+
 def healthy_status(**changes: Any) -> DeviceStatus:
     """An agent that serves, with the given fields changed."""
     stages = tuple(stage_latency(stage, n=300, p50_ms=2.0 + place) for place, stage in enumerate(STAGES))
@@ -55,21 +72,7 @@ def healthy_status(**changes: Any) -> DeviceStatus:
             num_dropped=12,
             time_source="driver",
         ),
-        model=ModelStatus(
-            name="mobilenet_v2_w0.5",
-            scheme="static_wi8_ai8",
-            sha256="ab" * 32,
-            release=7,
-            packed_bytes=531_000,
-            file_bytes=657_000,
-            resident_mib=3.2,
-            load_ms=140.0,
-            first_inference_ms=8.5,
-            num_golden=8,
-            runtime="litert 2.3.0",
-            num_threads=1,
-            num_classes=10,
-        ),
+        model=MODEL,
         answer=AnswerStatus(
             label="Sneaker",
             confidence=0.981,

@@ -97,7 +97,7 @@ def with_manifest(contents: dict[str, bytes], change: Callable[[Manifest], Manif
     return {MANIFEST: encode_manifest(change(msgspec.structs.replace(manifest, files=described))), **files}
 
 
-def write_run(folder: Path, seed: int = 3) -> Path:
+def write_run(folder: Path, seed: int = 3, *, float_io: bool = False) -> Path:
     """A run folder with what a bundle is made of: model.tflite and model.onnx of the same integers; no recipe."""
     build = GraphBuilder((1, 3, 8, 8), seed=seed, name="tiny")
     x = build.relu(build.conv("input", 16, stride=2, pads=1))
@@ -107,5 +107,6 @@ def write_run(folder: Path, seed: int = 3) -> Path:
     quantized = quantize_for_test(graph, pictures)
     folder.mkdir(parents=True, exist_ok=True)
     write_onnx(quantized, folder / "model.onnx", CARD)
-    write_tflite(quantized, folder / "model.tflite", msgspec.structs.replace(CARD, scheme=quantized.scheme))
+    card = msgspec.structs.replace(CARD, scheme=quantized.scheme)
+    write_tflite(quantized, folder / "model.tflite", card, float_io=float_io)
     return folder

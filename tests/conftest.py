@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Before torch is imported: networks of tests are tiny, and two threads that wait for each other on a busy machine cost
 # minutes. The processes of pytest-xdist use the cores instead.
@@ -18,6 +23,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # of Ctrl-C must mean the same there.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+BROWSER_PATIENCE_MS = 120_000
+"""Machines are shared: a browser that is slow to answer is no failure."""
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -52,3 +60,19 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared/data (or $EDGEKIT_TEST_DATA)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser without a window; the test is skipped without one."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next((found for name in names if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip("no chromium on the PATH")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu"], timeout=BROWSER_PATIENCE_MS
+        )
+        yield running
+        running.close()

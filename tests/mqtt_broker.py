@@ -108,10 +108,13 @@ def running(broker: Broker) -> Iterator[Broker]:
 
 
 class Subscriber:
-    """Somebody who listens with a persistent session, QoS 1; comes back by itself when the broker does."""
+    """Somebody who listens with a persistent session; comes back by itself when the broker does."""
 
-    def __init__(self, port: int, topic: str = "#", *, name: str = "listener", secure: Secure | None = None) -> None:
+    def __init__(
+        self, port: int, topic: str = "#", *, name: str = "listener", secure: Secure | None = None, qos: int = 1
+    ) -> None:
         self._topic = topic
+        self._qos = qos
         self._lock = threading.Lock()
         self._messages: list[tuple[str, bytes, bool]] = []
         self._is_subscribed = threading.Event()
@@ -128,7 +131,7 @@ class Subscriber:
         assert self._is_subscribed.wait(DEADLINE_S)
 
     def _on_connect(self, client: mqtt.Client, *_: Any) -> None:
-        client.subscribe(self._topic, qos=1)
+        client.subscribe(self._topic, qos=self._qos)
 
     def _on_subscribe(self, *_: Any) -> None:
         self._is_subscribed.set()

@@ -12,6 +12,11 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROGRAMS = ("bash", "dirname", "false", "make", "mktemp", "rm", "sh", "test", "true")
+_CI_NEEDS = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").partition('needs="')[2].partition('"')[0]
+NEEDED = tuple(
+    line.partition(":")[0] for line in _CI_NEEDS.splitlines() if ": " in line and not line.startswith(("make:", " "))
+)
+"""Programs that the tests need: one per line of the list in .ci/run."""
 
 STUB_MAKEFILE = """\
 demo:
@@ -35,7 +40,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bin_dir(tmp_path: Path) -> Path:
-    """All programs there are: the few that .ci/run needs, python3, a chromium, and an apt-get that takes notes."""
+    """All programs there are: those that .ci/run and the tests need, and an apt-get that takes notes."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in PROGRAMS:
@@ -43,7 +48,8 @@ def bin_dir(tmp_path: Path) -> Path:
         assert program is not None
         (folder / name).symlink_to(program)
     write_program(folder / "python3", f'exec {sys.executable} "$@"')
-    write_program(folder / "chromium", "exit 0")
+    for name in NEEDED:
+        write_program(folder / name, "exit 0")
     write_program(folder / "id", "echo 0")
     write_program(folder / "apt-get", f'echo "$@" >>{tmp_path}/apt.log')
     return folder
@@ -57,6 +63,7 @@ def write_program(path: Path, line: str) -> None:
 def run_ci(checkout: Path, bin_dir: Path, *, fail: str = "true") -> subprocess.CompletedProcess[str]:
     scratch = checkout.parent / "scratch"
     scratch.mkdir()
+    # .ci/run looks in /usr/sbin too; what lies there must not decide
     environ = {"PATH": str(bin_dir), "TMPDIR": str(scratch), "FAIL": fail, "HOME": str(checkout.parent)}
     command = ["bash", checkout / ".ci" / "run"]
     return subprocess.run(command, cwd=checkout.parent, env=environ, capture_output=True, text=True, check=False)

@@ -55,7 +55,7 @@ def main() -> None:
             "cpu": lambda: {**processor_time(trial, 640, 480), **processor_time(trial, 1280, 720)},
             "age": lambda: frame_age(trial),
             "costs": lambda: {**small_costs(trial), **first_answer(trial)},
-            "losses": lambda: losses(trial, num_cycles),
+            "losses": lambda: losses(num_cycles),
         }
         if given.soak:
             chosen = {"soak": lambda: soak(trial, given.soak)}

@@ -1,6 +1,6 @@
 """A real MJPEG camera on HTTP for tests and benchmarks: one picture for all viewers, faults on request.
 
-As a program (`python tests/mjpeg_server.py --fps 30`) it prints its address and serves until it is killed; with the
+As a program (`python tools/mjpeg_server.py --fps 30`) it prints its address and serves until it is killed; with the
 time of each picture painted in (`edgekit.agent.capture.painted_time`), so its age can be told at any place.
 """
 
@@ -72,6 +72,7 @@ class MjpegServer:
 
     @property
     def address(self) -> str:
+        """Where viewers find it."""
         return f"http://127.0.0.1:{self.port}/video"
 
     def listen(self) -> None:
@@ -84,9 +85,9 @@ class MjpegServer:
         """Close the port, and every connection: the camera has no power."""
         if self._server is not None:
             self._server.shutdown()
-            self._server.server_close()
+            self.drop()
+            self._server.server_close()  # waits for the viewers' threads
             self._server = None
-        self.drop()
 
     def drop(self) -> None:
         """Break off every connection."""
@@ -103,6 +104,7 @@ class MjpegServer:
         self.runs.set()
 
     def close(self) -> None:
+        """End the camera and all its viewers."""
         self.is_closed = True
         self.resume()
         self.refuse()
@@ -114,7 +116,7 @@ class MjpegServer:
         count = 0
         while not self.is_closed and (self.max_pictures is None or count < self.max_pictures):
             with self._news:
-                self._news.wait_for(lambda: self._number > seen or self.is_closed, 1.0)
+                self._news.wait_for(lambda seen=seen: self._number > seen or self.is_closed, 1.0)
                 if self._number == seen:
                     continue
                 seen, picture = self._number, self._picture
@@ -124,6 +126,7 @@ class MjpegServer:
 
     @contextlib.contextmanager
     def viewer(self, connection: socket.socket) -> Iterator[None]:
+        """Keep a connection while its viewer looks, so that `drop` finds it."""
         self._connections.add(connection)
         try:
             yield
@@ -144,15 +147,17 @@ class MjpegServer:
 
 
 def frame_with_length(jpeg: bytes) -> bytes:
+    """A part of the stream, as most cameras send it."""
     return b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg) + jpeg + b"\r\n"
 
 
 def frame_without_length(jpeg: bytes) -> bytes:
+    """A part whose end only the next boundary tells."""
     return b"--frame\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg + b"\r\n"
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
+    daemon_threads = False
     allow_reuse_address = True
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -189,6 +194,7 @@ def _make_viewer(camera: MjpegServer) -> type[http.server.BaseHTTPRequestHandler
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Serve until killed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--fps", type=float, default=30.0)

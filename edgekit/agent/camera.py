@@ -7,9 +7,10 @@ The folder `cameras/` is the catalogue, one file for each kind. Everything here 
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -206,9 +207,9 @@ def parse_camera(text: str) -> CameraRequest:
     if scheme in CAMERAS.names:
         return CameraRequest(kind=scheme, source=rest)
     path = Path(text).expanduser()
-    if text and path.is_dir():
+    if text and look_at(path) == "folder":
         return CameraRequest(kind="image_folder", source=str(path))
-    if path.suffix.lower() in _VIDEO_SUFFIXES or (text and path.is_file()):
+    if path.suffix.lower() in _VIDEO_SUFFIXES or (text and look_at(path) == "file"):
         return CameraRequest(kind="video_file", source=str(path))
     examples = ", ".join(CAMERAS.load(name).example for name in CAMERAS.names)
     raise UsageError(f"no camera {text!r}: no index, device, address, file or folder", hint=f"for example: {examples}")
@@ -259,6 +260,15 @@ def show_source(request: CameraRequest) -> str:
 def _show_pair(pair: str) -> str:
     key, separator, _ = pair.partition("=")
     return f"{key}=***" if separator and _SECRET_KEY.search(key) else pair
+
+
+def look_at(path: Path) -> Literal["file", "folder", "other"] | None:
+    """What lies at a path; None for nothing, or nothing that may be looked at. Never raises."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # ValueError: a null character
+        return None
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
 
 def choose_reduction(height: int, width: int, min_size: tuple[int, int] | None) -> int:

@@ -35,6 +35,9 @@ _logger = logging.getLogger(__name__)
 _LIMIT_S = 10.0
 """How long each of them may be silent."""
 
+_MQTT_LIMIT_S = 14.0
+"""Longer: its thread waits for the disk."""
+
 _STOP_S = 1.0
 
 
@@ -163,7 +166,7 @@ class Outside:
         # the outbox lies where everything lies that outlives the process, unless it was told where
         outbox_path = self.state_dir / self._config.mqtt.outbox_path
         config = msgspec.structs.replace(self._config.mqtt, outbox_path=str(outbox_path))
-        return MqttPublisher(config, self._config.device_name, beat=self._heartbeats.register("mqtt", _LIMIT_S))
+        return MqttPublisher(config, self._config.device_name, beat=self._heartbeats.register("mqtt", _MQTT_LIMIT_S))
 
 
 class _StatusToLive:

@@ -111,6 +111,7 @@ class SnapshotMaker:
         if self._model is not None:
             self._latency = LatencyRecorder()
         self._source, self._model = source, model
+        self._fps_out = RateMeter()  # the time before anything served is no part of a rate
 
     def offer(self, answer: Answer) -> None:
         """Take the newest answer; the inference thread calls this."""

@@ -43,7 +43,7 @@ def _camera(camera: CameraStatus) -> str:
 
 def _latency(status: DeviceStatus) -> list[str]:
     stages = status.recent.stages if status.recent is not None and status.recent.stages else status.total
-    by_name = {stage.stage: stage for stage in stages}
+    by_name = {stage.stage: stage for stage in stages if stage.n}
     return [f"{title} {_percentiles(by_name[name])}" for name, title in _SHOWN if name in by_name]
 
 

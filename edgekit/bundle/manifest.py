@@ -66,8 +66,7 @@ class GoldenEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         source: Which: dataset and picture numbers, or the seed.
         judge: What said the expected answers, e.g. "onnxruntime 1.32.0 (exact), model.onnx".
         top1: Expected class of each picture.
-        tolerance: Largest difference of any logit that is still a right answer, in logits; every picture's margin
-            between its best two classes is more than twice that.
+        tolerance: Largest difference of any logit that is still a right answer, in logits.
     """
 
     origin: GoldenOrigin

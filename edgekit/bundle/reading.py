@@ -84,6 +84,22 @@ def read_manifest(path: Path) -> Manifest:
         return parse_manifest(files.read(MANIFEST))
 
 
+def read_file(bundle: Bundle, name: str) -> bytes:
+    """The content of one of a checked bundle's files, whole.
+
+    Raises:
+        UsageError, IntegrityError, DataError: As `open_bundle`, when the bundle has changed meanwhile.
+    """
+    with _naming(bundle.path), _opened(bundle.path) as files:
+        content = files.read(name)
+        digest = hashlib.sha256(content).hexdigest()
+        if name != MANIFEST:
+            check_content(bundle.manifest, name, len(content), digest)
+        elif digest != bundle.digest:
+            raise IntegrityError(f"{MANIFEST} has changed since it was checked", hint="get the bundle again")
+    return content
+
+
 @contextlib.contextmanager
 def model_stream(bundle: Bundle) -> Generator[tuple[IO[bytes], int], None, None]:
     """Open `model.ekz`: a stream at its first byte (offsets in it are the whole file's), and its size.

@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
+from edgekit.cli import installing
 from edgekit.cli.console import plain_table, print_json, show
 
-app = typer.Typer(help="The camera classifier: run it, look at the pictures that it kept.", no_args_is_help=True)
+app = typer.Typer(
+    help="The camera classifier: run it, change its model, look at the pictures that it kept.", no_args_is_help=True
+)
 
 
 @app.command("run")
@@ -110,3 +113,6 @@ def samples_command(
     if rows:
         show(plain_table(titles, rows, left=("when", "why", "answer", "file")))
     show(f"{len(samples)} samples in {folder}" + ("" if export is None else f", {num_exported} copied to {export}"))
+
+
+installing.register(app)

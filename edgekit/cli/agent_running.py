@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgekit.agent.config import AgentConfig
+from edgekit.agent.install.installer import Installer
+from edgekit.agent.install.serving import ServingPost, install_dir, released_path
 from edgekit.agent.lifecycle.heartbeats import Beat
 from edgekit.agent.model import load_model
 from edgekit.agent.recognition import Recognizer
@@ -21,11 +24,15 @@ from edgekit.agent.service import Agent, Loaded
 from edgekit.agent.status_line import status_line
 from edgekit.cli.console import QUIET_VARIABLE, is_set
 from edgekit.core.device_status import DeviceStatus
+from edgekit.core.errors import EdgekitError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from edgekit.agent.reporter import StatusSink
+
+
+_logger = logging.getLogger(__name__)
 
 
 class JsonLines:
@@ -58,16 +65,25 @@ class TerminalLine:
 
     def __enter__(self) -> Self:
         self._live.start()
+        _send_log_to_stderr()  # to what rich has put there: log lines then go above the line, not into it
         return self
 
     def __exit__(self, *error: object) -> None:
         self._live.stop()
+        _send_log_to_stderr()
 
     def offer(self, status: DeviceStatus) -> None:
         """Replace the line."""
         from rich.text import Text
 
         self._live.update(Text(status_line(status)), refresh=True)
+
+
+def _send_log_to_stderr() -> None:
+    """Let edgekit's log go to what `sys.stderr` is now."""
+    for handler in logging.getLogger("edgekit").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stderr)
 
 
 def run_agent(config: AgentConfig, *, as_json: bool) -> None:
@@ -79,7 +95,8 @@ def run_agent(config: AgentConfig, *, as_json: bool) -> None:
             sinks.append(JsonLines(stop))
         elif sys.stderr.isatty() and not is_set(QUIET_VARIABLE):
             sinks.append(stack.enter_context(TerminalLine()))
-        agent = Agent(config, lambda beat: load(config, agent.outside.state_dir, beat), sinks)
+        post = stack.enter_context(posted(config))
+        agent = Agent(config, lambda beat: load(config, agent.outside.state_dir, beat, post), sinks)
         stack.enter_context(signals_set(stop, agent.reload))
         agent.run(stop)
         if agent.is_stuck:
@@ -88,18 +105,46 @@ def run_agent(config: AgentConfig, *, as_json: bool) -> None:
             os._exit(0)
 
 
-def load(config: AgentConfig, state_dir: Path, beat: Beat) -> Loaded:
-    """Load the configured bundle; on a host, where the training side is installed, also a run folder."""
+@contextlib.contextmanager
+def posted(config: AgentConfig) -> Generator[ServingPost | None, None, None]:
+    """Where `current` is served: settle what an interrupted installation left, and be found by installers."""
+    folder = install_dir(Path(config.bundle))
+    if folder is None:
+        yield None
+        return
+    try:
+        report = Installer(folder).recover()
+        if report.result != "unchanged":
+            _logger.warning("%s release %d: %s %s", report.name, report.release, report.result, report.detail)
+    except EdgekitError as error:  # what is there serves all the same
+        _logger.warning("%s", error)
+    post = ServingPost(folder)
+    post.open()
+    try:
+        yield post
+    finally:
+        post.close()
+
+
+def load(config: AgentConfig, state_dir: Path, beat: Beat, post: ServingPost | None = None) -> Loaded:
+    """Load the configured bundle; where what made it is installed, a run folder, too."""
+    path = released_path(Path(config.bundle))
+    try:
+        serving = load_model(path, config.model, state_dir, make_bundle=bundle_run_folder, beat=beat)
+    except EdgekitError as error:
+        if post is not None:
+            post.refused(path.name, str(error))
+        raise
+    if post is not None:
+        post.took(serving.digest)
+    return Loaded(recognizer=Recognizer(serving.classifier), status=serving.status, baseline=serving.baseline)
+
+
+def bundle_run_folder(run_dir: Path, folder: Path) -> Path:
+    """A bundle of a run folder. Its maker is imported only here: an agent on a board never needs it."""
     from edgekit.deploy.bundling import bundle_run
 
-    serving = load_model(
-        Path(config.bundle),
-        config.model,
-        state_dir,
-        make_bundle=bundle_run,
-        beat=beat,
-    )
-    return Loaded(recognizer=Recognizer(serving.classifier), status=serving.status, baseline=serving.baseline)
+    return bundle_run(run_dir, folder)
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ def bundle(
         boards=tuple(boards),
         release=release,
         name=name,
-        created_unix_s=_date_of_environment() if created is None else created,
+        created_unix_s=date_of_environment() if created is None else created,
         budgets=Budgets(p90_ms=p90_ms, rss_mib=rss_mib),
     )
     with Bars() as bars:
@@ -99,7 +99,12 @@ def bundle_lines(made: Bundle) -> list[str]:
     ]
 
 
-def _date_of_environment() -> int | None:
+def date_of_environment() -> int | None:
+    """The date that builds are to state; None when nobody says one.
+
+    Raises:
+        UsageError: The variable holds no number.
+    """
     given = os.environ.get(DATE_VARIABLE, "")
     if not given:
         return None

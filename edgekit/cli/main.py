@@ -26,8 +26,11 @@ from edgekit.cli import (
     export,
     failures,
     flash,
+    image,
     importing,
+    keys,
     pack,
+    publish,
     report,
     train,
     verify,
@@ -61,6 +64,7 @@ for name, command in (
     ("unpack", pack.unpack),
     ("inspect", pack.inspect),
     ("bundle", bundle.bundle),
+    ("publish", publish.publish),
     ("flash", flash.flash),
     ("report", report.report),
     ("doctor", doctor.doctor),
@@ -68,7 +72,9 @@ for name, command in (
     app.command(name)(command)
 app.add_typer(data.app, name="data")
 app.add_typer(agent.app, name="agent")
+app.add_typer(keys.app, name="keys")
 app.add_typer(device.app, name="device")
+app.add_typer(image.app, name="image")
 
 
 def _print_version(value: bool) -> None:

@@ -97,3 +97,8 @@ class QuantizedGraph(msgspec.Struct, frozen=True, kw_only=True):
     scheme: str
     activations: Mapping[str, QuantParams]
     constants: Mapping[str, QuantTensor]
+
+
+def scheme_of(model: Graph | QuantizedGraph) -> str:
+    """Scheme id of a model: "float" for a float graph."""
+    return model.scheme if isinstance(model, QuantizedGraph) else "float"

@@ -61,9 +61,6 @@ _RAM_PER_MODEL_BYTE = 4
 """Mapped file, the runtime's own order of the weights, activations; unpacking takes less."""
 
 PYTHON_AT_LEAST = (3, 10)
-_BOARD_ARCHITECTURE = "aarch64"
-"""Of every board but the host: the runtimes' wheels are for nothing else that boards have."""
-
 RUNTIMES: dict[str, tuple[RuntimeNeed, ...]] = {
     "tflite": (
         RuntimeNeed(name="litert", at_least="2.0"),
@@ -218,7 +215,7 @@ def _choose(
             pictures=pictures,
             judge=_answer(judge, pictures, model.card, progress),
             model=answers[: len(pictures)],
-            step=model.interpreter.output.scale or 0.0,
+            step=_step(model, judge, answers),
         )
         try:
             return candidates, judged, choose(judged, wanted)
@@ -227,6 +224,12 @@ def _choose(
                 raise
         candidates = generate_candidates(model.card.preprocess, NUM_CANDIDATES)
         answers = _answer(model.interpreter, candidates.pictures, model.card, progress)
+
+
+def _step(model: _Model, judge: Interpreter, answers: npt.NDArray[np.float32]) -> float:
+    """Distance of neighbouring answers; where a quantized file hides it behind a float output, of 256 of them."""
+    is_quantized = judge.card is not None and judge.card.scheme != "float"
+    return model.interpreter.output.scale or (float(np.ptp(answers)) / 255 if is_quantized else 0.0)
 
 
 def _answer(
@@ -304,9 +307,11 @@ def _default_name(card: ModelCard, candidates: Candidates) -> str:
 
 
 def _compatible(boards: tuple[str, ...]) -> Compatible:
+    architectures = {load_board(board).facts.arch for board in boards}
     return Compatible(
         boards=tuple(sorted(set(boards))),
-        architectures=() if HOST_BOARD in boards else (_BOARD_ARCHITECTURE,),
+        # one board that may be any (the host) makes it any
+        architectures=() if None in architectures else tuple(sorted(map(str, architectures))),
         python_at_least=PYTHON_AT_LEAST,
         runtimes=RUNTIMES["tflite"],
     )

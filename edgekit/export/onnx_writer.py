@@ -15,7 +15,7 @@ from onnx import helper
 from edgekit.core.artifact import CARD_KEY, Artifact, ModelCard
 from edgekit.core.errors import GraphError
 from edgekit.core.graph import Graph
-from edgekit.core.quant import QuantizedGraph
+from edgekit.core.quant import QuantizedGraph, scheme_of
 from edgekit.core.storage import write_bytes
 from edgekit.export.onnx_lowering import OnnxSink, lower
 from edgekit.export.onnx_qdq import ActivationType, QdqWriter
@@ -109,11 +109,6 @@ def with_all_outputs(model: onnx.ModelProto, names: Collection[str] | None = Non
         if info.name not in outputs and (names is None or info.name in names):
             copied.graph.output.append(info)
     return copied
-
-
-def scheme_of(model: Graph | QuantizedGraph) -> str:
-    """Scheme id of a model: "float" for a float graph."""
-    return model.scheme if isinstance(model, QuantizedGraph) else "float"
 
 
 def _value_info(graph: Graph, name: str, batch: str | int) -> onnx.ValueInfoProto:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgekit.core.artifact import Artifact, ModelCard
 from edgekit.core.errors import GraphError
 from edgekit.core.graph import Graph
-from edgekit.core.quant import QuantizedGraph
+from edgekit.core.quant import QuantizedGraph, scheme_of
 from edgekit.core.storage import write_bytes
 from edgekit.export.tflite_lowering import MAP_RANK, Lowering, Value, stored_dims
 from edgekit.export.tflite_metadata import METADATA_NAME, append_files, build_metadata
@@ -43,7 +44,7 @@ def write_tflite(
         OutputError: The file cannot be written.
     """
     write_bytes(path, build_tflite(model, card, float_io=float_io, compute=compute))
-    return Artifact.of(path, "tflite", card.scheme)
+    return Artifact.of(path, "tflite", scheme_of(model))
 
 
 def build_tflite(
@@ -54,6 +55,7 @@ def build_tflite(
     Input [1, H, W, C], output [1, classes]. Tensors carry the hub graph's activation names; where operators were
     fused, the last name. Raises as `write_tflite` does, `OutputError` apart.
     """
+    card = msgspec.structs.replace(card, scheme=scheme_of(model))
     lowering = Lowering(model, require_int4_layers(model) if compute == "int4" else ())
     graph = lowering.graph
     _check(graph, card)

@@ -93,7 +93,7 @@ def test_shown_source_holds_no_password_when_the_address_is_no_good(source: str)
 @pytest.mark.parametrize("kind", ["mjpeg", "rtsp"])
 def test_address_is_refused_when_it_is_none(kind: str, source: str) -> None:
     source = source.replace("http", "rtsp") if kind == "rtsp" else source
-    with pytest.raises(UsageError, match="no (HTTP|RTSP) address"):
+    with pytest.raises(UsageError, match=r"no (HTTP|RTSP) address"):
         check_camera(CameraRequest(kind=kind, source=source))
 
 
@@ -147,3 +147,9 @@ def test_reduction_keeps_at_least_what_is_needed(height: int, width: int, need: 
 def test_catalogue_holds_the_promised_kinds() -> None:
     promised = {"argus", "image_folder", "mjpeg", "picamera2", "rtsp", "synthetic", "v4l2", "video_file"}
     assert promised <= set(CAMERAS.names)
+
+
+@pytest.mark.parametrize("text", ["a" * 5000, "a\0b", "/proc/1/fd/x"])
+def test_path_that_cannot_be_looked_at_is_no_camera(text: str) -> None:
+    with pytest.raises(UsageError, match="no camera"):
+        parse_camera(text)

@@ -17,7 +17,7 @@ import pytest
 
 from agent_fakes import LABELS, BrightnessModel, brightness_classifier
 from agent_statuses import healthy_status
-from edgekit.agent import service
+from edgekit.agent import outside, service
 from edgekit.agent.config import AgentConfig, CameraSection
 from edgekit.agent.loop import LoopSettings
 from edgekit.agent.recognition import Recognizer
@@ -214,6 +214,47 @@ def test_wedged_inference_is_found_told_and_ends_the_process(tmp_path: Path, mon
         model.let_go.set()
     assert codes == [WEDGED_EXIT_CODE]
     assert wedged.detail == "no longer moving: inference"
+
+
+def wedge(tmp_path: Path, stick: Callable[[Agent, threading.Event], None], **changes: Any) -> DeviceStatus:
+    """The snapshot of an agent of which a part was made to stand still; it must leave with the code for that."""
+    watching, release, left = Watching(), threading.Event(), threading.Event()
+    codes: list[int] = []
+
+    def leave(code: int) -> None:
+        codes.append(code)
+        left.set()
+
+    agent = Agent(msgspec.structs.replace(config(tmp_path), **changes), lambda _: loaded(), [watching], leave=leave)
+    with running(agent):
+        watching.wait(lambda status: status.state == "serving")
+        stick(agent, release)
+        try:
+            assert left.wait(DEADLINE_S)
+            return next(status for status in watching.statuses if status.state == "wedged")
+        finally:
+            release.set()
+            assert codes == [WEDGED_EXIT_CODE]
+
+
+def test_wedged_event_loop_of_the_page_is_found_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outside, "_LIMIT_S", 3.0)
+
+    def block(agent: Agent, release: threading.Event) -> None:
+        web: Any = agent.outside._web
+        web._loop.call_soon_threadsafe(release.wait)
+
+    assert wedge(tmp_path, block, web=WebConfig(port=0)).detail == "no longer moving: web"
+
+
+def test_wedged_watcher_of_the_camera_is_found_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "CAMERA_LIMIT_S", 1.0)
+
+    def block(agent: Agent, release: threading.Event) -> None:
+        camera: Any = agent._camera
+        camera._beat = release.wait  # its thread beats, and does not come back from it
+
+    assert "camera" in wedge(tmp_path, block).detail
 
 
 def test_agent_serves_its_page_before_the_model_is_there(tmp_path: Path) -> None:

@@ -84,6 +84,13 @@ def test_golden_answers_are_those_of_the_other_runtime(run_dir: Path, tmp_path: 
     np.testing.assert_array_equal(golden.logits, predict_logits(judge, golden.pictures, CARD.preprocess))
 
 
+def test_tolerance_is_as_wide_when_a_float_output_hides_the_grid(run_dir: Path, tmp_path: Path) -> None:
+    hidden = make_bundle(request(write_run(tmp_path / "run", float_io=True)), tmp_path / "hidden.ekb").manifest.golden
+    plain = make_bundle(request(run_dir), tmp_path / "plain.ekb").manifest.golden
+
+    assert plain.tolerance / 4 < hidden.tolerance < plain.tolerance * 4
+
+
 def test_run_without_pictures_gets_generated_ones_and_says_so(run_dir: Path, tmp_path: Path) -> None:
     manifest = make_bundle(request(run_dir), tmp_path / "b.ekb").manifest
 

@@ -15,6 +15,7 @@ from edgekit.core.graph import Graph
 from edgekit.core.quant import QuantizedGraph, QuantParams
 from edgekit.export.tflite import build_tflite, write_tflite
 from edgekit.quantize.execute import run_float
+from edgekit.runtime.card import read_tflite_card
 from graphs import GraphBuilder, quantize_for_test
 from tflite_runs import (
     CARD,
@@ -75,6 +76,17 @@ def test_int8_file_follows_float_closely(net: Graph, quantized: QuantizedGraph) 
     answer = quantized.activations[net.output].dequantize(run(build_tflite(quantized, CARD), to_nhwc(integers)))
 
     assert 10 * np.log10(np.sum(real**2) / np.sum((answer - real) ** 2)) > 25
+
+
+def test_card_in_the_file_names_the_scheme_of_the_graph_when_the_card_given_has_another(
+    net: Graph, quantized: QuantizedGraph, tmp_path: Path
+) -> None:
+    card = msgspec.structs.replace(CARD, scheme="dynamic_wi8_afp32")
+    for model, scheme in ((net, "float"), (quantized, quantized.scheme)):
+        artifact = write_tflite(model, tmp_path / "model.tflite", card)
+        told = read_tflite_card(artifact.path)
+        assert told is not None
+        assert (told.scheme, artifact.scheme) == (scheme, scheme)
 
 
 @pytest.mark.parametrize("float_io", [False, True])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,7 +20,7 @@ from edgekit.report.device_page import render_device_html
 from edgekit.report.formatting import TIMES
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 VOID = {"meta", "rect", "line", "polyline", "wbr"}
 PAYLOAD = "<script>alert(1)</script>\"'|`*&\x1b[2J"
@@ -71,7 +70,7 @@ def poisoned() -> DeviceRecord:
             return {name: poison(item, name) for name, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [poison(item, key) for item in value]
-        fixed = {"stage", "state", "time_source"}
+        fixed = {"stage", "state", "time_source", "outbox"}
         return PAYLOAD if isinstance(value, str) and key not in fixed else value
 
     statuses = msgspec.convert(poison(msgspec.to_builtins(day(40).statuses)), tuple[type(status(0)), ...])
@@ -153,32 +152,22 @@ def test_markdown_has_the_numbers_of_the_page(kitchen: DeviceReport, report: Rep
     assert f"Median: 34.5{TIMES} the host." in text
 
 
-@pytest.fixture(scope="module")
-def open_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Page]]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
-    program = next((found for name in ("chromium", "google-chrome") if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("no chromium on the PATH")
+@pytest.fixture
+def open_page(browser: Browser, tmp_path: Path) -> Iterator[Callable[[str], Page]]:
     troubles: list[str] = []
-    path = tmp_path_factory.mktemp("device") / "device.html"
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu"], timeout=PATIENCE_MS
-        )
-        page = running.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        page.on(
-            "request", lambda request: troubles.append(request.url) if not request.url.startswith("file:") else None
-        )
-        page.on("console", lambda message: troubles.append(message.text))
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.on("request", lambda request: None if request.url.startswith("file:") else troubles.append(request.url))
+    page.on("console", lambda message: troubles.append(message.text))
 
-        def open_html(html: str) -> Page:
-            Path(path).write_text(html, encoding="utf-8")
-            page.goto(path.as_uri())
-            return page
+    def open_html(html: str) -> Page:
+        path = tmp_path / "device.html"
+        path.write_text(html, encoding="utf-8")
+        page.goto(path.as_uri())
+        return page
 
-        yield open_html
-        running.close()
+    yield open_html
+    page.close()
     assert troubles == []
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,27 +15,10 @@ from edgekit.report.files import write_report
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
-
 Open = Callable[..., "Page"]
 LAPTOP, PHONE = 1280, 390
 PATIENCE_MS = 120_000
 """Machines are shared: a browser that is slow to answer is no failure."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-    )
-    if program is None:
-        pytest.skip("no chromium on the PATH")
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu"], timeout=PATIENCE_MS
-        )
-        yield running
-        running.close()
 
 
 @pytest.fixture

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekit.agent.camera import CameraFacts, CameraKind, CameraLostError, CameraRequest, Grab, Room, Shot, copy_into
+from edgekit.agent.camera import (
+    CameraFacts,
+    CameraKind,
+    CameraLostError,
+    CameraRequest,
+    Grab,
+    Room,
+    Shot,
+    copy_into,
+    look_at,
+)
 from edgekit.agent.capture.pace import Pace
 from edgekit.core.errors import DataError
 from edgekit.runtime.reading import read_picture
@@ -51,9 +61,14 @@ class _ImageFolder:
 
 
 def _list_pictures(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if look_at(folder) != "folder":
         raise DataError(f"no folder at {folder}")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    try:
+        paths = sorted(
+            path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and look_at(path) == "file"
+        )
+    except OSError as error:
+        raise DataError(f"cannot read folder {folder}: {error.strerror or error}") from error
     if not paths:
         raise DataError(f"no pictures in {folder}", hint=f"files that end with {', '.join(sorted(_SUFFIXES))} are read")
     return paths

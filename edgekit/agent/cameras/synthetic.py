@@ -30,6 +30,7 @@ from edgekit.agent.camera import (
     Room,
     Shot,
     copy_into,
+    look_at,
 )
 from edgekit.agent.capture.painted_time import MIN_WIDTH, paint_time
 from edgekit.core.errors import DataError, UsageError
@@ -125,7 +126,7 @@ def _is_over(limit: int | None, count: int) -> bool:
 
 
 def _is_there(path: str | None) -> bool:
-    return path is None or Path(path).exists()
+    return path is None or look_at(Path(path)) is not None
 
 
 def _draw(height: int, width: int) -> npt.NDArray[np.uint8]:

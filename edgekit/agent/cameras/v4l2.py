@@ -87,7 +87,10 @@ def find_device(source: str) -> Path:
     PosixPath('/dev/video1')
     """
     path = Path(f"/dev/video{source or 0}") if source.isdecimal() or not source else Path(source)
-    return path.resolve()
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError):  # links in a circle, a null character
+        return path
 
 
 def _probe(path: Path) -> None:
@@ -98,6 +101,8 @@ def _probe(path: Path) -> None:
         others = sorted(other.name for other in Path("/dev").glob("video*"))
         listing = ", ".join(others) if others else "no camera at all"
         raise CameraLostError(f"no camera at {path}; there is {listing}") from error
+    except ValueError as error:  # a null character
+        raise CameraLostError(f"no camera at {str(path)!r}") from error
     except OSError as error:
         if error.errno == errno.EACCES:
             raise CameraLostError(

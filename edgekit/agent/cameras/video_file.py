@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 
-from edgekit.agent.camera import CameraFacts, CameraKind, CameraLostError, CameraRequest, Grab, Room, Shot
+from edgekit.agent.camera import CameraFacts, CameraKind, CameraLostError, CameraRequest, Grab, Room, Shot, look_at
 from edgekit.agent.capture.opencv import grab_frame, open_capture, read_fps, read_size, retrieve_frame
 from edgekit.agent.capture.pace import Pace
 from edgekit.core.errors import DataError
@@ -55,7 +55,7 @@ class _VideoFile:
 
 
 def _check(request: CameraRequest) -> None:
-    if not Path(request.source).is_file():
+    if look_at(Path(request.source)) != "file":
         raise DataError(f"no video file at {request.source}")
 
 

@@ -31,7 +31,9 @@ def main(arguments: list[str]) -> int:
     """Serve openings until the agent goes away; the exit code."""
     kind_name = arguments[0]
     channel_fd, memory_fd, bell_fd, taken_fd, parent = map(int, arguments[1:6])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the agent ends this one itself
+    # Ctrl-C goes to the whole group, and systemd's SIGTERM to the whole service; the agent ends this one itself
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     if not _die_with(parent):
         return 0
     channel = socket.socket(fileno=channel_fd)

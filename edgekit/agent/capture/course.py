@@ -24,6 +24,10 @@ Phase: TypeAlias = Literal["starting", "waiting", "opening", "streaming", "ended
 Step: TypeAlias = Literal["nothing", "spawn", "open", "kill"]
 
 _START_TIMEOUT_S = 60.0
+_SHOWN_BEFORE = 0.1
+"""So much of its deadline before it is killed, a camera is shown as lost: within two seconds, that is, when a read may
+take two."""
+
 _STABLE_NS = 2 * SECOND_NS
 
 
@@ -143,6 +147,10 @@ class Course:
         has_frame = counters.num_grabbed > self._at_opening.num_grabbed
         if self.phase != "streaming" or not has_frame:
             return ("opening", "") if self._outage_ns is None else ("lost", self.detail)
+        deadline_ns = self.deadline_ns(counters)
+        timeout_s = find_read_timeout_s(self._request, self.facts.fps)
+        if deadline_ns is not None and now_ns > deadline_ns - _SHOWN_BEFORE * timeout_s * SECOND_NS:
+            return "lost", f"no picture for {(now_ns - counters.busy_since_ns) / SECOND_NS:.1f} s"
         if self._is_live and counters.num_same >= self._request.frozen_after:
             return "frozen", f"the same picture {counters.num_same} times"
         fps = self._request.fps or self.facts.fps

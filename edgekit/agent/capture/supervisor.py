@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from edgekit.agent.camera import CAMERAS, CameraRequest, check_camera, show_source
+from edgekit.agent.camera import CAMERAS, CameraRequest, check_camera, look_at, show_source
 from edgekit.agent.capture.course import Course
 from edgekit.agent.capture.link import NEVER_NS, AgentLink, Bell, Counters, SpentLink
 from edgekit.agent.capture.messages import Ended, Lost, Open, Opened, Ready
@@ -204,6 +204,8 @@ class CaptureSupervisor:
     def _listen(self, child: CaptureProcess) -> None:
         child.read_errors()
         for message in child.receive():
+            if self._child is not child:
+                return
             now_ns = time.monotonic_ns()
             counters = self._link.counters()
             if message is None:
@@ -213,8 +215,11 @@ class CaptureSupervisor:
             elif isinstance(message, Opened):
                 self._course.opened(now_ns, message.facts, counters)
             elif isinstance(message, Lost):
-                self._course.lost(now_ns, message.detail, counters, child_died=False)
-                self._was_there = False if self._watched is None else self._watched.exists()
+                is_worn = self._num_openings >= _MAX_OPENINGS
+                if is_worn:  # now, so that the next one is warm when the wait is over
+                    self._end_child()
+                self._course.lost(now_ns, message.detail, counters, child_died=is_worn)
+                self._was_there = self._watched is not None and look_at(self._watched) is not None
             elif isinstance(message, Ended):
                 self._course.ended(now_ns)
 
@@ -237,13 +242,9 @@ class CaptureSupervisor:
     def _open(self) -> None:
         if self._child is None:
             return
-        if self._num_openings >= _MAX_OPENINGS:
-            self._end_child()
-            self._spawn()
-            return
         self._num_openings += 1
+        self._course.opening(time.monotonic_ns(), self._link.counters())  # counted before a frame can come
         self._child.open_camera(Open(request=self._request))
-        self._course.opening(time.monotonic_ns(), self._link.counters())
 
     def _lose(self, why: str | None) -> None:
         """The child is to be killed, for the reason given, or is dead already."""
@@ -252,7 +253,7 @@ class CaptureSupervisor:
         self._end_child()
         detail = why if why is not None or child is None else child.explain_death()
         self._course.lost(time.monotonic_ns(), detail or "", counters, child_died=True)
-        self._was_there = False if self._watched is None else self._watched.exists()
+        self._was_there = self._watched is not None and look_at(self._watched) is not None
 
     def _end_child(self) -> None:
         if self._child is not None and not self._child.end(_KILL_PATIENCE_S):
@@ -271,7 +272,7 @@ class CaptureSupervisor:
     def _look_for_device(self) -> None:
         if self._watched is None or self._course.phase not in {"starting", "waiting"}:
             return
-        is_there = self._watched.exists()
+        is_there = look_at(self._watched) is not None
         if is_there and not self._was_there:
             self._course.appeared(time.monotonic_ns())
         self._was_there = is_there

@@ -18,6 +18,9 @@ _PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 # OpenCV and FFmpeg tell on standard error, many times a second, what the state of the camera says already.
 _QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "GST_DEBUG": "0"}
 
+# The other cores are for inference, and a thread that does nothing still has its memory.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
+
 
 class CaptureProcess:
     """One child, from start to death.
@@ -121,4 +124,4 @@ class CaptureProcess:
 def _make_environment() -> dict[str, str]:
     """Where the child finds this package, and what keeps its libraries quiet."""
     path = os.pathsep.join(filter(None, (str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH"))))
-    return {**_QUIET, **os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    return {**_QUIET, **os.environ, **_ONE_THREAD, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}

@@ -6,6 +6,9 @@ import random
 
 from edgekit.agent.mqtt.config import PaceConfig
 
+_BURST_S = 0.25
+"""What was not sent for so long is made up for: the rate holds when acknowledgements come late."""
+
 
 class Pace:
     """How many records may go out now.
@@ -22,14 +25,14 @@ class Pace:
         self._config = config
         self._connected_s = connected_s
         self._num_sent = 0
-        self._credit = float(config.max_in_flight)
+        self._credit = self._max_credit = max(float(config.max_in_flight), _BURST_S * config.records_per_s)
         self._credited_s = connected_s
 
     def allowance(self, now_s: float, num_in_flight: int) -> int:
         """How many records may be sent at `now_s`."""
         config = self._config
         gained = (now_s - self._credited_s) * config.records_per_s
-        self._credit = min(float(config.max_in_flight), self._credit + gained)
+        self._credit = min(self._max_credit, self._credit + gained)
         self._credited_s = now_s
         allowed = min(int(self._credit), config.max_in_flight - num_in_flight)
         if now_s < self._connected_s + config.first_s:

@@ -80,6 +80,7 @@ class Session:
         self._is_open = False
         self._is_held = False
         self._is_closed = False
+        self._is_starved = False
         self._held_until_s = 0.0
         self._announce_at_s: float | None = None
         self.is_overdue = False
@@ -120,10 +121,12 @@ class Session:
     def wait_s(self, now_s: float) -> float:
         """Seconds until `step` has something to do that no event of the network announces."""
         if self._is_held:
-            return max(0.0, self._held_until_s - now_s)
-        if self._outbox.num_pending > self._outbox.num_in_flight and self._allowance(now_s) == 0:
-            return max(0.001, self._pace.wait_s(now_s)) if not self._in_flight else ACKNOWLEDGE_S
-        return ACKNOWLEDGE_S
+            return ACKNOWLEDGE_S if self._in_flight else max(0.0, self._held_until_s - now_s)
+        if self._is_closed or self._is_starved or self._outbox.num_pending <= self._outbox.num_in_flight:
+            return ACKNOWLEDGE_S
+        if self._allowance(now_s) > 0:
+            return 0.0
+        return ACKNOWLEDGE_S if self._in_flight else max(0.001, self._pace.wait_s(now_s))
 
     def close(self) -> None:
         """Send no more records."""
@@ -163,7 +166,9 @@ class Session:
         if allowance <= 0:
             return
         now = self._clock.now()
-        for record in self._outbox.take(allowance):
+        records = self._outbox.take(allowance)
+        self._is_starved = not records  # what waits may lie on a disk that cannot be read now
+        for record in records:
             payload = encode_record(
                 record,
                 device=self._device_id,

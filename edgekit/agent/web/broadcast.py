@@ -75,8 +75,7 @@ class Broadcast:
         """The newest picture; waits for the first one when nobody looked before. None at the timeout."""
         with self.looking("pictures"):
             if self.picture is None:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self.pictures.wait(self.pictures.turn), timeout_s)
+                await self.pictures.wait(self.pictures.turn, timeout_s)
             return self.picture
 
     def events_opening(self) -> bytes:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import Callable, Generator
+from typing import cast
 
 import h11
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 MAX_CONNECTIONS = 256
 """A connection beyond is closed at once."""
@@ -55,7 +57,7 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP; whatever is being answered already is given up."""
-        cycle = self.cycle
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
         if cycle is None or not cycle.response_started or cycle.response_complete:
             super().send_400_response(msg)
         else:
@@ -87,7 +89,10 @@ class Connection(H11Protocol):
             await self.flow.drain()
 
     def abort(self) -> None:
-        """Close at once; what was not sent is lost. Closing politely would wait for a client that does not read."""
+        """Reset; what was not sent is lost. Closing politely would leave it to the kernel, which would keep it long."""
+        reset = struct.pack("ii", 1, 0)
+        with contextlib.suppress(OSError):
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         self.transport.abort()
 
     def _drop(self) -> None:

@@ -88,11 +88,7 @@ class FeedResponse(Response):
         if self._feed.heartbeat is None:
             await newest.wait(turn)
             return b""
-        try:
-            await asyncio.wait_for(newest.wait(turn), HEARTBEAT_S)
-        except asyncio.TimeoutError:
-            return self._feed.heartbeat
-        return b""
+        return b"" if await newest.wait(turn, HEARTBEAT_S) else self._feed.heartbeat
 
 
 async def _wait_until_gone(receive: Receive) -> None:

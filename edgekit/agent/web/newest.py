@@ -39,10 +39,19 @@ class Newest:
         self._is_closed = True
         self._wake()
 
-    async def wait(self, turn: int) -> None:
-        """Wait until something newer than `turn` was put, or it is closed."""
-        while self._turn <= turn and not self._is_closed:
-            await self._changed.wait()
+    async def wait(self, turn: int, timeout_s: float | None = None) -> bool:
+        """Wait until something newer than `turn` was put, or it is closed; False when that took too long."""
+        if timeout_s is None:
+            while self._turn <= turn and not self._is_closed:
+                await self._changed.wait()
+            return True
+        # Not asyncio.wait_for, which loses a cancellation in the moment of a change (before Python 3.12).
+        waiting = asyncio.ensure_future(self.wait(turn))
+        try:
+            await asyncio.wait({waiting}, timeout=timeout_s)
+            return waiting.done()
+        finally:
+            waiting.cancel()
 
     def since(self, turn: int) -> tuple[int, bytes]:
         """What is in the slots that were overwritten after `turn`, oldest first, and the turn to ask for next."""

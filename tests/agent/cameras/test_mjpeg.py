@@ -151,7 +151,7 @@ def test_frozen_picture_is_seen_in_the_jpeg(server: MjpegServer) -> None:
         take_until(supervisor, lambda: supervisor.status().state == "frozen", "the frozen picture is seen")
 
 
-def test_slow_camera_lives_when_it_says_so(server: MjpegServer) -> None:
+def test_slow_camera_lives_when_it_says_so() -> None:
     slow = MjpegServer(encode_pattern(320, 240), fps=1.5)
     try:
         with running(request(slow, fps=1.5, read_timeout_s=None)) as supervisor:
@@ -231,7 +231,6 @@ def test_redirect_is_followed(server: MjpegServer) -> None:
 
 def test_server_that_speaks_no_http_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-
 
         def answer() -> None:
             connection, _ = listener.accept()

@@ -97,6 +97,20 @@ def test_camera_is_killed_two_seconds_after_its_last_frame() -> None:
     assert "no picture for 2.0 s" in story.course.explain_kill()
 
 
+def test_camera_is_shown_as_lost_within_two_seconds_of_its_last_frame() -> None:
+    story = Story()
+    story.open()
+    story.stream(1.0)
+
+    story.pass_s(1.7)
+    assert story.state == "streaming"
+    story.pass_s(0.2)
+    assert story.state == "lost"
+    assert story.step == "nothing"
+    story.stream(0.1)
+    assert story.state == "streaming"
+
+
 def test_camera_is_not_killed_while_it_waits_for_the_consumer() -> None:
     story = Story()
     story.open(CameraFacts(fps=30.0, on_demand=True))

@@ -168,7 +168,7 @@ def test_pace_keeps_rate_window_and_first_limit(steps: list[tuple[float, int]]) 
         in_flight += allowed
         num_sent += allowed
         assert in_flight <= 20
-        assert num_sent <= 20 + 50.0 * now_s + 1e-6
+        assert num_sent <= max(20, 0.25 * 50.0) + 50.0 * now_s + 1e-6
         assert now_s >= 30.0 or num_sent <= 100
 
 

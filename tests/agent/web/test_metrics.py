@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,9 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edgekit.agent.web.metrics import WebCounts, write_metrics
 
-COUNTS = WebCounts(
-    num_picture_viewers=3, num_prediction_viewers=2, num_pictures=1234, num_stalled=1, num_turned_away=0
-)
+COUNTS = WebCounts(num_picture_viewers=3, num_prediction_viewers=2, num_pictures=1234, num_stalled=1, num_turned_away=0)
 
 
 def bare() -> DeviceStatus:
@@ -35,6 +34,8 @@ def troubled() -> DeviceStatus:
     """A board with everything, in trouble, whose names are hostile."""
     status = build_status(device_id='a"b\\c\nd{}', total=stage_rows(70))
     throttle = ThrottleStatus(under_voltage=True, throttled=True, has_occurred=("under_voltage", "something_new"))
+    assert status.drift is not None
+    assert status.recent is not None
     return msgspec.structs.replace(
         status,
         system=msgspec.structs.replace(status.system, throttle=throttle),
@@ -131,3 +132,11 @@ def test_trouble_is_told_and_what_is_not_known_is_absent() -> None:
     names = {key[0] for key in samples(bare())}
     for unknown in ("temperature_celsius", "throttled", "model_file_bytes", "window_seconds", "drift"):
         assert f"edgekit_{unknown}" not in names
+
+
+def test_docs_name_every_metric_and_no_other(repository: Path) -> None:
+    page = (repository / "docs" / "agent-web.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`(edgekit_[a-z0-9_]+)[`{]", page))
+    families = text_string_to_metric_families(write_metrics(build_status(), 0.5, COUNTS).decode())
+
+    assert told == {family.name + ("_total" if family.type == "counter" else "") for family in families}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from edgekit.agent.web.newest import Newest
 
 
@@ -51,5 +53,34 @@ def test_newest_ends_all_waiting_when_closed() -> None:
         await asyncio.wait_for(waiting, 30)
         await asyncio.wait_for(newest.wait(99), 30)
         return newest.is_closed
+
+    assert asyncio.run(run())
+
+
+def test_newest_can_be_waited_for_in_vain() -> None:
+    async def run() -> tuple[bool, bool]:
+        newest = Newest()
+        in_vain = await newest.wait(0, 0.01)
+        newest.put("picture", b"p")
+        return in_vain, await newest.wait(0, 30)
+
+    assert asyncio.run(run()) == (False, True)
+
+
+@pytest.mark.parametrize("num_steps", range(6))
+def test_newest_lets_go_of_who_is_cancelled_in_the_moment_of_a_change(num_steps: int) -> None:
+    """`asyncio.wait_for` before Python 3.12 loses such a cancellation: a viewer that left would be served for ever."""
+
+    async def run() -> bool:
+        newest = Newest()
+        waiting = asyncio.ensure_future(newest.wait(0, 30))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        newest.put("picture", b"p")
+        for _ in range(num_steps):
+            await asyncio.sleep(0)
+        was_asked_to_end = waiting.cancel()
+        await asyncio.wait({waiting})
+        return waiting.cancelled() == was_asked_to_end
 
     assert asyncio.run(run())

@@ -21,7 +21,8 @@ def decode(picture: Picture | None) -> npt.NDArray[np.uint8]:
     """RGB."""
     assert picture is not None
     pixels = cv2.imdecode(np.frombuffer(picture.jpeg, np.uint8), cv2.IMREAD_UNCHANGED)
-    return pixels if pixels.ndim == 2 else pixels[:, :, ::-1]
+    assert pixels is not None
+    return (pixels if pixels.ndim == 2 else pixels[:, :, ::-1]).astype(np.uint8)
 
 
 def test_camera_jpeg_goes_through_untouched() -> None:

@@ -8,20 +8,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 import msgspec
 import pytest
 
-from agent_live import Feeder, build_status, make_answer, replace_camera
+from agent_live import Feeder, build_status, make_answer, paint, replace_camera
 from edgekit.agent.live import Live
 from edgekit.agent.web import app, events, feed
 from edgekit.agent.web.config import WebConfig
 from edgekit.agent.web.server import WebServer
 from edgekit.core.device_status import DeviceStatus
 from edgekit.core.errors import MissingDependencyError, UsageError
-
-Wait = Callable[[Callable[[], bool]], None]
+from edgekit.core.frame import Frame
+from web_client import Client, Serve, read_until, wait_until
 
 
 def server_threads() -> list[str]:
@@ -29,7 +28,7 @@ def server_threads() -> list[str]:
 
 
 # ------------------------------------------------------------------------------------------------------------ answers
-def test_status_is_the_snapshot(live: Live, serve) -> None:
+def test_status_is_the_snapshot(live: Live, serve: Serve) -> None:
     client = serve()
     assert client.get("/status").status == 503
 
@@ -40,7 +39,7 @@ def test_status_is_the_snapshot(live: Live, serve) -> None:
     assert msgspec.json.decode(got.body, type=DeviceStatus) == build_status()
 
 
-def test_snapshot_is_the_newest_picture_and_tells_its_age(live: Live, serve) -> None:
+def test_snapshot_is_the_newest_picture_and_tells_its_age(live: Live, serve: Serve) -> None:
     client = serve()
     with Feeder(live, is_jpeg=True) as feeder:
         first, second = client.get("/snapshot.jpg"), client.get("/snapshot.jpg")
@@ -54,7 +53,7 @@ def test_snapshot_is_the_newest_picture_and_tells_its_age(live: Live, serve) -> 
 
 
 def test_snapshot_is_refused_when_there_is_no_new_picture(
-    live: Live, serve, monkeypatch: pytest.MonkeyPatch
+    live: Live, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "SNAPSHOT_TIMEOUT_S", 0.2)
     client = serve()
@@ -70,7 +69,7 @@ def test_snapshot_is_refused_when_there_is_no_new_picture(
         assert (got.status, got.json()) == (503, {"error": "no picture: camera lost"})
 
 
-def test_health_is_the_watchdogs_view_and_needs_no_figures(live: Live, serve) -> None:
+def test_health_is_the_watchdogs_view_and_needs_no_figures(live: Live, serve: Serve) -> None:
     missing: list[str] = []
     client = serve(overdue=lambda: tuple(missing))
     assert client.get("/healthz").json()["state"] == "starting"
@@ -86,7 +85,7 @@ def test_health_is_the_watchdogs_view_and_needs_no_figures(live: Live, serve) ->
     assert client.get("/readyz").status == 503
 
 
-def test_metrics_are_text(live: Live, serve) -> None:
+def test_metrics_are_text(live: Live, serve: Serve) -> None:
     client = serve()
     assert b"edgekit_web_viewers" in client.get("/metrics").body
     live.put_status(build_status())
@@ -97,8 +96,10 @@ def test_metrics_are_text(live: Live, serve) -> None:
     assert b'edgekit_latency_seconds{quantile="0.99",stage="inference"}' in got.body
 
 
-@pytest.mark.parametrize("path", ["/", "/page.css", "/page.js", "/icon.svg", "/stream.mjpg", "/predictions", "/status"])
-def test_nothing_can_be_changed(live: Live, serve, path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["/", "/page.css", "/page.js", "/figures.js", "/icon.svg", "/stream.mjpg", "/predictions", "/status"]
+)
+def test_nothing_can_be_changed(live: Live, serve: Serve, path: str) -> None:
     live.put_status(build_status())
     client = serve()
 
@@ -108,7 +109,7 @@ def test_nothing_can_be_changed(live: Live, serve, path: str) -> None:
     assert (head.status, head.body) == (200, b"")
 
 
-def test_unknown_paths_are_not_found(serve) -> None:
+def test_unknown_paths_are_not_found(serve: Serve) -> None:
     client = serve()
 
     for path in ("/nothing", "/../etc/passwd", "/page.js/", "/%00", "/page/sign_in.html", "//evil.example/"):
@@ -116,10 +117,10 @@ def test_unknown_paths_are_not_found(serve) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ streams
-def test_stream_shows_what_the_camera_coded_and_only_rising_numbers(live: Live, serve, read) -> None:
+def test_stream_shows_what_the_camera_coded_and_only_rising_numbers(live: Live, serve: Serve) -> None:
     client = serve()
     with Feeder(live, is_jpeg=True) as feeder:
-        content = read(client.open("/stream.mjpg"), b"--edgekit-frame", 12)
+        content = read_until(client.open("/stream.mjpg"), b"--edgekit-frame", 12)
     head, _, body = content.partition(b"\r\n\r\n")
     assert b"multipart/x-mixed-replace; boundary=edgekit-frame" in head
 
@@ -130,17 +131,17 @@ def test_stream_shows_what_the_camera_coded_and_only_rising_numbers(live: Live, 
     assert feeder.jpegs[shown[3] % len(feeder.jpegs)] in body
 
 
-def test_predictions_begin_with_the_newest_and_go_on(live: Live, serve, read) -> None:
+def test_predictions_begin_with_the_newest_and_go_on(live: Live, serve: Serve) -> None:
     client = serve()
     live.put_status(build_status())
     answer = make_answer(41, "an answer\nof 2 lines: \u2028 data: x")
     with Feeder(live) as feeder:
         feeder.is_paused = True
         time.sleep(0.1)  # a frame that is on its way
-        live.put(_frame(), answer)
+        live.put(Frame(picture=paint(0), color_order="rgb", sequence=41, captured_ns=0, time_source="arrival"), answer)
         stream = client.open("/predictions")
-        start = read(stream, b"event: answer")
-        start += read(stream, b"\n\n")
+        start = read_until(stream, b"event: answer")
+        start += read_until(stream, b"\n\n")
         told = start.split(b"event: answer\ndata: ")[1].split(b"\n\n")[0]
         event = msgspec.json.decode(told, type=events.AnswerEvent)
         assert event.label == answer.label
@@ -150,31 +151,22 @@ def test_predictions_begin_with_the_newest_and_go_on(live: Live, serve, read) ->
         assert start.index(b"retry: 2000") < start.index(b"event: status") < start.index(b"event: answer")
 
         feeder.is_paused = False
-        more = read(stream, b"event: answer", 10)
-    sequences = [msgspec.json.decode(line[6:])["sequence"] for line in more.split(b"\n") if b'data: {"sequence"' in line]
+        more = read_until(stream, b"event: answer", 10)
+    sequences = [
+        msgspec.json.decode(line[6:])["sequence"] for line in more.split(b"\n") if b'data: {"sequence"' in line
+    ]
     assert sequences == sorted(set(sequences))
 
 
-def _frame():
-    from edgekit.core.frame import Frame
-
-    import numpy as np
-
-    picture = np.zeros((4, 4, 3), np.uint8)
-    return Frame(picture=picture, color_order="rgb", sequence=41, captured_ns=0, time_source="arrival")
-
-
-def test_predictions_have_a_heartbeat_when_nothing_happens(
-    serve, read, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_predictions_have_a_heartbeat_when_nothing_happens(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "HEARTBEAT_S", 0.05)
 
     stream = serve().open("/predictions")
 
-    assert read(stream, b"event: heartbeat\ndata: {}\n\n", 3)
+    assert read_until(stream, b"event: heartbeat\ndata: {}\n\n", 3)
 
 
-def test_loop_keeps_no_pictures_when_nobody_looks(live: Live, serve, wait_until: Wait) -> None:
+def test_loop_keeps_no_pictures_when_nobody_looks(live: Live, serve: Serve) -> None:
     client = serve()
     with Feeder(live):
         assert client.get("/snapshot.jpg").status == 200
@@ -218,18 +210,18 @@ def test_start_and_stop_may_be_called_twice_and_the_port_is_free_again() -> None
     assert not server_threads()
 
 
-def test_stop_ends_open_streams_and_idle_and_stuck_clients(live: Live, read, wait_until: Wait, serve) -> None:
+def test_stop_ends_open_streams_and_idle_and_stuck_clients(live: Live) -> None:
     server = WebServer(WebConfig(port=0), live)
     server.start()
-    client = type(serve())(server)
+    client = Client(server)
     with Feeder(live, is_jpeg=True):
         stream, predictions = client.open("/stream.mjpg"), client.open("/predictions")
         stuck = client.open("/stream.mjpg", receive_buffer=2048)
         idle = socket.create_connection((client.host, client.port))
-        read(stream, b"--edgekit-frame", 3)
-        read(predictions, b"event: answer")
+        read_until(stream, b"--edgekit-frame", 3)
+        read_until(predictions, b"event: answer")
         server.stop()
-    assert not [thread for thread in threading.enumerate() if thread is server._thread]
+    assert not server_threads()
     for opened in (stream, predictions, idle):
         opened.settimeout(30)
         while opened.recv(65536):
@@ -239,10 +231,10 @@ def test_stop_ends_open_streams_and_idle_and_stuck_clients(live: Live, read, wai
     idle.close()
     for opened in (stream, predictions, stuck):
         opened.close()
-    wait_until(lambda: len(server_threads()) <= 1)  # that of `serve`
+    assert not server_threads()
 
 
-def test_beat_comes_from_the_event_loop_and_ends_with_it(serve, wait_until: Wait) -> None:
+def test_beat_comes_from_the_event_loop_and_ends_with_it() -> None:
     beats: list[str] = []
     server = WebServer(WebConfig(port=0), Live(), beat=lambda: beats.append(threading.current_thread().name))
     server.start()
@@ -255,7 +247,7 @@ def test_beat_comes_from_the_event_loop_and_ends_with_it(serve, wait_until: Wait
     assert len(beats) == num_beats
 
 
-def test_beat_stops_when_the_event_loop_is_stuck(wait_until: Wait) -> None:
+def test_beat_stops_when_the_event_loop_is_stuck() -> None:
     beats: list[float] = []
     server = WebServer(WebConfig(port=0), Live(), beat=lambda: beats.append(time.monotonic()))
     server.start()

@@ -1,0 +1,1 @@
+"""New models onto a running board: staged, tried beside the one that serves, committed or taken back."""
