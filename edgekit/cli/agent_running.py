@@ -21,7 +21,7 @@ from edgekit.agent.recognition import Recognizer
 from edgekit.agent.service import Agent, Loaded
 from edgekit.agent.status_line import status_line
 from edgekit.cli.aside import Aside, log_aside
-from edgekit.cli.console import QUIET_VARIABLE, is_set
+from edgekit.cli.console import QUIET_VARIABLE, is_set, note
 from edgekit.core.device_status import DeviceStatus
 from edgekit.core.errors import OutputError
 
@@ -72,6 +72,28 @@ def show_json(status: DeviceStatus, stop: threading.Event) -> None:
             content = content[os.write(sys.stdout.fileno(), content) :]
     except BrokenPipeError:
         stop.set()
+
+
+class PageNote:
+    """A sink of snapshots that says once where the live page is.
+
+    Args:
+        aside: Says it.
+        find: The page's address; None without one, "" before it is there.
+    """
+
+    def __init__(self, aside: Aside, find: Callable[[], str | None]) -> None:
+        self._aside = aside
+        self._find = find
+        self._is_told = False
+
+    def offer(self, status: DeviceStatus) -> None:
+        """Say it, if that has not been."""
+        del status
+        address = self._find()
+        if address and not self._is_told:
+            self._is_told = True
+            self._aside.put(lambda: note(f"live page: {address}"))
 
 
 class TerminalLine:
@@ -127,7 +149,8 @@ def run_agent(config: AgentConfig, *, as_json: bool) -> None:
         printers = [Printer(show, stop) for show in shows]
         for printer in printers:
             stack.callback(printer.close)
-        agent = Agent(config, lambda beat: load(config, agent.outside.state_dir, beat), printers)
+        page = PageNote(log, lambda: agent.outside.web_address)
+        agent = Agent(config, lambda beat: load(config, agent.outside.state_dir, beat), [*printers, page])
         # a service is told by SIGHUP to load again; who sits at a terminal has closed it
         stack.enter_context(signals_set(stop, stop.set if is_terminal else agent.reload))
         agent.run(stop)

@@ -277,7 +277,7 @@ class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True):
         detail: Why, for people.
         camera: The camera.
         model: The model; None while it loads.
-        answer: The newest answer; None before the first.
+        answer: The newest answer; None before the first, and while the camera is lost.
         fps_out: Frames answered per second, over the last seconds.
         num_answers: Since the agent started.
         recent: The last complete window; None before the first.

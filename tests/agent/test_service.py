@@ -147,8 +147,10 @@ def test_agent_shows_a_lost_camera_and_goes_on_when_it_is_back(tmp_path: Path) -
         watching.wait(lambda status: status.state == "serving")
         plug.unlink()
         lost = watching.wait(lambda status: status.state == "waiting" and status.camera.state == "lost")
+        assert lost.answer is None  # nobody knows what is there now
         plug.touch()
-        watching.wait(lambda status: status.state == "serving" and status.time_unix_s > lost.time_unix_s)
+        back = watching.wait(lambda status: status.num_answers > lost.num_answers and status.state == "serving")
+        assert back.answer is not None
     assert watching.statuses[-1].camera.num_lost == 1
 
 

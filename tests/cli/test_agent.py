@@ -268,6 +268,8 @@ class TestRun:
             assert b"edgekit_" in answer.read()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/snapshot.jpg", timeout=DEADLINE_S) as answer:
             assert answer.read(2) == b"\xff\xd8"
+        agent.process.send_signal(signal.SIGTERM)
+        assert f"live page: http://127.0.0.1:{port}\n" in agent.errors()
 
     def test_settings_come_from_a_file_and_options_override_them(self, run_agent: Any, tmp_path: Path) -> None:
         settings = tmp_path / "agent.toml"
