@@ -21,6 +21,9 @@ from edgekit.core.frame import Frame, TimeSource
 _TICK_S = 0.5
 _WATCH_TICK_S = 0.1
 _KILL_PATIENCE_S = 0.5
+_MAX_UNREAPED = 4
+"""While so many children that were killed do not die (their driver hangs), no further one is sent after them."""
+
 _MAX_OPENINGS = 64
 """After so many openings the child is replaced: what libraries leak when they reopen goes with it."""
 
@@ -226,6 +229,10 @@ class CaptureSupervisor:
     def _spawn(self) -> None:
         counters = self._link.counters()
         self._num_openings = 0
+        if len(self._unreaped) >= _MAX_UNREAPED:
+            why = f"{len(self._unreaped)} capture processes cannot be killed: the camera's driver hangs"
+            self._course.lost(time.monotonic_ns(), why, counters, child_died=True)
+            return
         try:
             link = AgentLink(counters.num_grabbed)
             try:
