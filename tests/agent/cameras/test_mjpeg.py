@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 
 import cv2
@@ -162,6 +163,30 @@ def test_slow_camera_lives_when_it_says_so() -> None:
         slow.close()
 
 
+@pytest.mark.slow
+def test_camera_of_few_frames_that_does_not_say_so_is_lost_and_its_frames_get_through() -> None:
+    """One frame in seven seconds, none of them when it is opened: the deadline is two."""
+    slow = MjpegServer(encode_pattern(320, 240), fps=1 / 7)
+    try:
+        with running(request(slow, read_timeout_s=None)) as supervisor:
+            take_until(supervisor, lambda: supervisor.status().state == "lost", "the silence is seen")
+            assert "sent no whole picture" in supervisor.status().detail
+            assert take(supervisor).sequence < take(supervisor).sequence
+    finally:
+        slow.close()
+
+
+@pytest.mark.slow
+def test_first_picture_may_take_longer_than_the_others(server: MjpegServer) -> None:
+    server.stall()
+    with running(request(server)) as supervisor:
+        wait_until(lambda: len(server.requests) == 1, "the stream is open")
+        time.sleep(1.5)  # more than twice what a picture may take
+        server.resume()
+        take(supervisor)
+        assert len(server.requests) == 1
+
+
 def test_stream_that_ends_is_opened_again(server: MjpegServer) -> None:
     server.max_pictures = 3
 
@@ -268,6 +293,7 @@ def test_part_larger_than_any_picture_is_given_up(server: MjpegServer) -> None:
 
 def test_undecodable_picture_is_an_error_of_its_own(server: MjpegServer) -> None:
     server.make = lambda _: b"\xff\xd8\xff\xd9"
+    wait_until(lambda: server._picture == b"\xff\xd8\xff\xd9", "the picture that was being made has gone")
     camera = CAMERAS.load("mjpeg").open(request(server))
     try:
         for _ in range(3):
