@@ -36,7 +36,7 @@ class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
         source: Device, address or path; without user name and password.
         state: What it does.
         detail: Why, for people; "" when there is nothing to add.
-        width: Of the pictures, pixels; 0 before the first.
+        width: Of the pictures as the camera sends them, pixels; 0 before the first.
         height: Of the pictures.
         declared_fps: What the camera says it delivers; None when it does not say.
         fps_in: Frames grabbed per second, over the last seconds.

@@ -354,7 +354,7 @@ def test_pictures_of_every_shape_and_none_are_answered_or_passed_over(tmp_path: 
     pictures = [picture for pair in itertools.zip_longest(good, bad) for picture in pair if picture is not None]
     server = MjpegServer(lambda number: pictures[number % len(pictures)], fps=20)
     watching = Watching()
-    asked = config(tmp_path, source=server.address, camera={"full_decode": True})
+    asked = config(tmp_path, source=server.address)
     try:
         with running(Agent(msgspec.structs.replace(asked, web=WebConfig(port=0)), lambda _: loaded(), [watching])):
             status = watching.wait(lambda status: status.num_answers > 30)

@@ -60,8 +60,10 @@ def test_picture_is_decoded_smaller_when_less_is_needed(server: MjpegServer) -> 
     with running(request(server, min_size=(96, 96))) as supervisor:
         frame = take(supervisor)
         painted = read_time(frame.picture)
+        status = supervisor.status()
 
     assert frame.picture.shape == (120, 160, 3)
+    assert (status.width, status.height) == (320, 240)  # the camera's, not the decoder's
     assert painted is not None
 
 
