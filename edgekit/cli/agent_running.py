@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
@@ -179,19 +180,29 @@ def bundle_run_folder(run_dir: Path, folder: Path) -> Path:
 @contextlib.contextmanager
 def signals_set(stop: threading.Event, on_hangup: Callable[[], None]) -> Generator[None, None, None]:
     """While inside, SIGTERM and Ctrl-C set the event, a second Ctrl-C interrupts as usual, SIGHUP does `on_hangup`."""
+    # An event may not be set in the handler: it may interrupt the main thread while that holds the event's lock.
+    heard: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def on_signal(number: int, frame: object) -> None:
         del frame
-        if number == signal.SIGHUP:
-            on_hangup()
-            return
         if number == signal.SIGINT and stop.is_set():
             raise KeyboardInterrupt
-        stop.set()
+        heard.put(number)
 
+    def obey() -> None:
+        while number := heard.get():
+            if number == signal.SIGHUP:
+                on_hangup()
+            else:
+                stop.set()
+
+    obeying = threading.Thread(target=obey, name="edgekit-signals", daemon=True)
+    obeying.start()
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        heard.put(0)
+        obeying.join()

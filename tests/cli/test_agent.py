@@ -12,6 +12,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -23,6 +24,7 @@ import msgspec
 import pytest
 
 from command_line import Outcome, assert_fails, edgekit, start_process
+from edgekit.cli.agent_running import signals_set
 from edgekit.core.device_status import DeviceStatus
 from mqtt_broker import Broker, Subscriber, running, unique, wait_until
 
@@ -294,6 +296,18 @@ class TestRun:
         agent.wait(num_answers=2)
         agent.process.communicate(timeout=DEADLINE_S)
         assert agent.process.returncode == 0
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal_is_obeyed_when_it_comes_in_the_moment_in_which_the_main_thread_begins_to_wait(
+    number: signal.Signals,
+) -> None:
+    stop = threading.Event()
+    with signals_set(stop, stop.set):
+        with stop._cond:  # pyright: ignore[reportAttributeAccessIssue] - as `wait` does
+            os.kill(os.getpid(), number)
+        assert stop.wait(DEADLINE_S)
 
 
 def port_of(pid: int) -> int:
