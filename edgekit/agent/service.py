@@ -120,8 +120,13 @@ class Agent:
         if self._loop is None or (self._loader is not None and self._loader.is_alive()):
             _logger.warning("a model is being loaded already")
             return
-        self._loader = threading.Thread(target=self._load_again, name="edgekit-loader", daemon=True)
-        self._loader.start()
+        loader = threading.Thread(target=self._load_again, name="edgekit-loader", daemon=True)
+        try:
+            loader.start()
+        except RuntimeError as error:  # the system gives no further thread
+            _logger.warning("no new model: %s", error)
+        else:
+            self._loader = loader
 
     @property
     def is_stuck(self) -> bool:
