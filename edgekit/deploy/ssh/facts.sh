@@ -32,8 +32,15 @@ say free_memory_kib "$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)"
 say free_opt_mib "$(free_mib "$prefix/opt/edgekit")"
 say free_state_mib "$(free_mib "$state")"
 say glibc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
+# By the linker's cache, or, where nobody made one, in the folders that it looks into.
 for library in libstdc++.so.6 libGL.so.1; do
-    ldconfig -p 2>/dev/null | grep -q "$library" && say library "$library"
+    if ldconfig -p 2>/dev/null | grep -q "$library"; then
+        say library "$library"
+        continue
+    fi
+    for path in /usr/lib/"$(uname -m)"-linux-gnu*/"$library" /usr/lib64/"$library" /usr/lib/"$library"; do
+        [ -e "$path" ] && say library "$library" && break
+    done
 done
 [ -d "$prefix/run/systemd/system" ] && say systemd yes
 
