@@ -32,15 +32,16 @@ say free_memory_kib "$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)"
 say free_opt_mib "$(free_mib "$prefix/opt/edgekit")"
 say free_state_mib "$(free_mib "$state")"
 say glibc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
-# By the linker's cache, or, where nobody made one, in the folders that it looks into.
-for library in libstdc++.so.6 libGL.so.1; do
-    if ldconfig -p 2>/dev/null | grep -q "$library"; then
-        say library "$library"
-        continue
-    fi
-    for path in /usr/lib/"$(uname -m)"-linux-gnu*/"$library" /usr/lib64/"$library" /usr/lib/"$library"; do
-        [ -e "$path" ] && say library "$library" && break
+# The loader looks in these folders without its cache, too, which a system that was put together by hand may lack.
+has_library() {
+    ldconfig -p 2>/dev/null | grep -qF "$1" && return
+    for path in /lib/"$1" /lib/*/"$1" /usr/lib/"$1" /usr/lib/*/"$1" /lib64/"$1" /usr/lib64/"$1"; do
+        [ -e "$path" ] && return
     done
+    return 1
+}
+for library in libstdc++.so.6 libGL.so.1; do
+    has_library "$library" && say library "$library"
 done
 [ -d "$prefix/run/systemd/system" ] && say systemd yes
 

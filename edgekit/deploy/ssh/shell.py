@@ -29,13 +29,17 @@ exec sh -c "$script" facts "$@" locked
 """
 
 _SEARCH = 'PATH="$PATH:/usr/sbin:/sbin"'
-# $1: user, $2: home; then the program.
+# $1: user, $2: home; then the program. setpriv asks no PAM, which a system that was put together by hand may lack;
+# JetPack 4 has only runuser.
 _AS_SERVICE = """
 user=$1 HOME=$2
 export HOME
 cd /
 shift 2
 if [ "$(id -un)" = "$user" ]; then exec "$@"; fi
+if command -v setpriv >/dev/null; then
+    exec setpriv --reuid "$(id -u "$user")" --regid "$(id -g "$user")" --init-groups -- "$@"
+fi
 exec runuser -u "$user" -- "$@"
 """
 
