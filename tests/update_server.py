@@ -81,8 +81,8 @@ class UpdateServer(http.server.ThreadingHTTPServer):
     daemon_threads = False
     block_on_close = True
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Request)
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
+        super().__init__((host, 0), Request)
         self.folder = folder
         self.fault: Callable[[Request], bool] | None = None
         self.requests: list[tuple[str, str | None]] = []
@@ -92,7 +92,7 @@ class UpdateServer(http.server.ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"http://{self.server_address[0]}:{self.server_address[1]}"
 
     def paths(self) -> list[str]:
         """What was asked for."""
@@ -105,10 +105,10 @@ class UpdateServer(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[UpdateServer]:
+def serving(folder: Path, host: str = "127.0.0.1") -> Iterator[UpdateServer]:
     """A server that runs as long as the context."""
     folder.mkdir(parents=True, exist_ok=True)
-    with UpdateServer(folder) as server:
+    with UpdateServer(folder, host) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
