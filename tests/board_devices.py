@@ -33,13 +33,20 @@ def running_guest() -> Iterator[Guest]:
 @contextmanager
 def running_board() -> Iterator[Board]:
     """A board of namespaces, as new, with the working tree on it."""
+    with fresh_board() as device:
+        device.remote.copy_tree(_FOLDERS)
+        yield device
+
+
+@contextmanager
+def fresh_board() -> Iterator[Board]:
+    """A board of namespaces, as new."""
     device = Board(_IMAGES / "board")
     if device.obstacle is not None:
         pytest.skip(device.obstacle)
     try:
         device.reset()
         device.up()
-        device.remote.copy_tree(_FOLDERS)
         yield device
     finally:
         device.down()
