@@ -49,7 +49,8 @@ def flash(
     token_file: Annotated[Path | None, typer.Option(help="File with the token that viewers need.")] = None,
     mqtt: Annotated[str | None, typer.Option(metavar="HOST[:PORT]", help="Broker that it reports to.")] = None,
     updates: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where it looks for signed updates, as edgekit publish wrote them.")
+        str | None,
+        typer.Option(metavar="URL", help="Where it looks for signed updates, as edgekit publish wrote them."),
     ] = None,
     no_camera: Annotated[
         bool, typer.Option("--no-camera", help="Let the trial do without live frames; that is written down.")

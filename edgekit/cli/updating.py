@@ -137,7 +137,12 @@ def _say(offer: Offer | None, report: InstallReport | None, client: UpdateClient
     num_bytes = client.status.num_bytes
     if as_json:
         print_json(
-            {"offer": offer, "install": report, "num_bytes": num_bytes, "is_clock_behind": client.status.is_clock_behind}
+            {
+                "offer": offer,
+                "install": report,
+                "num_bytes": num_bytes,
+                "is_clock_behind": client.status.is_clock_behind,
+            }
         )
     elif offer is None:
         show("nothing newer is published")

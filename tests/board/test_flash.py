@@ -1,124 +1,38 @@
 """`edgekit flash`, `device` and `agent update` against an emulated arm64 board that has nothing but Debian 12.
 
-Real: its systemd, its sshd, pip with arm64 wheels that are carried along, LiteRT's int8 kernels on a Cortex-A72, the unit
-with what it forbids. Emulated: the processor, so that every second that is printed is the emulator's. The tests tell one
-story on one board, in their order; each looks first which of the two releases serves.
+Real: its systemd, its sshd, pip with arm64 wheels that are carried along, LiteRT's int8 kernels on a Cortex-A72, the
+unit. Emulated: the processor, so that every second that is printed is the emulator's. The tests tell one story on one
+board, in their order; each looks first which of the two releases serves.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
-import numpy as np
 import pytest
 
 from board_devices import fresh_board
+from board_kitchen import Bundles, Kitchen, assert_fails_after_steps, make_bundles, note
 from board_watch import Watch
 from board_wheels import arm64_wheels
-from command_line import Outcome, assert_fails, edgekit, start_process
-from edgekit.bundle.manifest import LOGITS, Manifest
-from edgekit.bundle.reading import open_bundle, read_file
-from emulated_device.board import Board
+from command_line import assert_fails, edgekit, start_process
+from edgekit.bundle.reading import open_bundle
 from emulated_device.places import default_folder
-from install_bundles import rewrite_bundle
 from update_server import UpdateServer, serving
 
 pytestmark = [pytest.mark.board, pytest.mark.timeout(2400)]
 
 _WHEELS = default_folder() / "wheels"
-_STATE = "/var/lib/edgekit"
 _CAMERA = "synthetic:320x240@10"
 _PASSPHRASE = "correct horse battery"
-
-# What the board itself says: systemd's view, and every byte of the release that `current` names against its manifest.
-_ASK = f"""
-systemctl show -p ActiveState,MainPID,NRestarts edgekit-agent
-echo current=$(readlink {_STATE}/current)
-echo manifest=$(sha256sum <{_STATE}/current/manifest.json)
-echo leftovers=$(ls -A {_STATE}/incoming {_STATE}/trial {_STATE}/releases/.new-* 2>/dev/null | wc -l)
-echo releases=$(ls -A {_STATE}/releases | wc -l)
-"""
-_CHECK = f"""
-import sys
-from pathlib import Path
-from edgekit.bundle.reading import open_bundle
-print(open_bundle(Path("{_STATE}/current")).digest)
-"""
-
-
-class Bundles(NamedTuple):
-    """Two good releases, one that is not, and a newer one for the repository."""
-
-    first: Path
-    second: Path
-    bad: Path
-    newest: Path
-
-
-class Kitchen:
-    """The board, and what is done to it."""
-
-    def __init__(self, board: Board, wheels: Path) -> None:
-        self.board = board
-        self.remote = board.remote
-        self._wheels = wheels
-
-    @property
-    def address(self) -> str:
-        return f"root@{self.remote.host}"
-
-    def words(self, bundle: Path, *options: str | Path) -> tuple[str | Path, ...]:
-        """The command that flashes it; a second of soak is enough here."""
-        access = ("--identity", self.remote.key, "--accept-new", "--wheels", self._wheels)
-        return ("flash", self.address, bundle, *access, "--soak", "1", "--json", *options)
-
-    def flash(self, bundle: Path, *options: str | Path) -> Outcome:
-        return edgekit(*self.words(bundle, *options))
-
-    def device(self, verb: str, *words: str | Path) -> Outcome:
-        return edgekit("device", verb, *words, "--identity", self.remote.key, "--json")
-
-    def ask(self) -> dict[str, str]:
-        """Process and release, as the board has them."""
-        lines = self.remote.run(_ASK).splitlines()
-        said = dict(line.partition("=")[::2] for line in lines)
-        said["digest"] = said["manifest"].split()[0]
-        return said
-
-    def whole_digest(self) -> str:
-        """Of the release that `current` names, every file of it hashed there."""
-        return self.remote.run(f"/opt/edgekit/venv/bin/python - <<'END'\n{_CHECK}\nEND").strip()
-
-    def serving(self, deadline_s: float = 300.0) -> dict[str, Any]:
-        """What runs, once the agent answers frames."""
-        end = time.monotonic() + deadline_s
-        while time.monotonic() < end:
-            done = self.device("status", self.remote.host)
-            (one,) = done.document["boards"]
-            running = one.get("running") or {}
-            if done.code == 0 and running.get("state") == "serving" and running.get("answer"):
-                return running
-            time.sleep(2)
-        raise AssertionError(f"it does not serve: {done}")
-
-    @property
-    def disk(self) -> Path:
-        """Its state folder, seen from the host: what it wrote lies in the overlay's upper folder."""
-        return self.board.folder / "upper" / _STATE.lstrip("/")
-
-
-def note(text: str) -> None:
-    """A figure for whoever runs the tests with -s."""
-    sys.stdout.write(f"\n    {text}\n")
 
 
 @pytest.fixture(scope="module")
@@ -133,41 +47,18 @@ def kitchen() -> Iterator[Kitchen]:
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
     """The built-in MobileNet at 8 bits, calibrated in two ways, and a release with wrong golden answers."""
-    folder = tmp_path_factory.mktemp("bundles")
-    first = _bundle(folder, 1)
-    second = _bundle(folder, 2, "--set", "quantize.ranges=minmax")
-    logits = np.frombuffer(read_file(open_bundle(second), LOGITS), "<f4").reshape(-1, 10)
-    wrong = np.roll(logits, 1, axis=1)
-
-    def spoil(manifest: Manifest) -> Manifest:
-        golden = msgspec.structs.replace(manifest.golden, top1=tuple(int(one) for one in wrong.argmax(1)))
-        return msgspec.structs.replace(manifest, release=3, golden=golden)
-
-    bad = rewrite_bundle(second, folder / "bad.ekb", spoil, **{"logits_bin": wrong.astype("<f4").tobytes()})
-    newest = rewrite_bundle(first, folder / "4.ekb", lambda one: msgspec.structs.replace(one, release=4))
-    return Bundles(first, second, bad, newest)
-
-
-def _bundle(folder: Path, release: int, *options: str) -> Path:
-    run_dir, path = folder / f"run-{release}", folder / f"{release}.ekb"
-    made = edgekit("compress", "mobilenet", "--bits", "8", "--out", run_dir, *options)
-    assert made.code == 0, made
-    words = ("--for", "raspberry_pi_4b", "--release", str(release), "--name", "kitchen", "--out", path)
-    assert edgekit("bundle", run_dir, *words).code == 0
-    return path
+    return make_bundles(tmp_path_factory.mktemp("bundles"))
 
 
 @pytest.fixture(scope="module")
-def flashed(kitchen: Kitchen, bundles: Bundles) -> Any:  # noqa: ANN401 - a JSON document
+def flashed(kitchen: Kitchen, bundles: Bundles) -> Any:
     """What the first flash of the bare board said."""
     done = kitchen.flash(bundles.first, "--camera", _CAMERA)
     assert done.code == 0, done
     return done.document
 
 
-def test_bare_board_is_provisioned_and_classifies(
-    kitchen: Kitchen, bundles: Bundles, flashed: dict[str, Any]
-) -> None:
+def test_bare_board_is_provisioned_and_classifies(kitchen: Kitchen, bundles: Bundles, flashed: dict[str, Any]) -> None:
     kinds = [step["kind"] for step in flashed["steps"]]
     assert kinds == [
         "make_user", "make_folders", "make_environment", "write_file", "write_file", "install_bundle", "start_agent",
@@ -181,8 +72,10 @@ def test_bare_board_is_provisioned_and_classifies(
     told = kitchen.ask()
     assert told["ActiveState"] == "active"
     assert kitchen.remote.run("uname -m").strip() == "aarch64"
-    assert kitchen.remote.run(f"tr '\\0' '\\n' </proc/{told['MainPID']}/environ | grep QEMU_CPU").strip().endswith("a72")
-    note(f"first flash {flashed['seconds']:.0f} s, {flashed['num_bytes']:,} bytes; golden: {findings['golden']['detail']}")
+    environment = kitchen.remote.run(f"tr '\\0' '\\n' </proc/{told['MainPID']}/environ")
+    assert "QEMU_CPU=cortex-a72" in environment.splitlines()
+    golden = findings["golden"]["detail"]
+    note(f"first flash {flashed['seconds']:.0f} s, {flashed['num_bytes']:,} bytes; golden: {golden}")
 
 
 @pytest.mark.usefixtures("flashed")
@@ -215,7 +108,7 @@ def test_new_release_takes_over_without_a_restart(kitchen: Kitchen, bundles: Bun
     assert kitchen.whole_digest() == open_bundle(bundles.second).digest
     assert kitchen.serving()["model_sha256"] == open_bundle(bundles.second).manifest.model.sha256
     times = [one["at_s"] for one in answers.looks]
-    gaps = sorted(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+    gaps = sorted(later - earlier for earlier, later in itertools.pairwise(times))
     assert len(gaps) > 40
     note(
         f"{len(times)} answers in {times[-1] - times[0]:.1f} s around the take-over: longest gap {gaps[-1]:.2f} s, "
@@ -235,13 +128,6 @@ def test_bad_release_is_refused_with_its_numbers(kitchen: Kitchen, bundles: Bund
     assert after["leftovers"] == "0"
     assert_fails_after_steps(kitchen.flash(bundles.bad), 1, "in quarantine: golden: 0 of 8")
     note(next(line for line in refused.err.splitlines() if line.startswith("error: ")))
-
-
-def assert_fails_after_steps(outcome: Outcome, code: int, *words: str) -> None:
-    """As `assert_fails`, with lines that say what is being done before."""
-    lines = outcome.err.splitlines()
-    first = next((index for index, line in enumerate(lines) if line.startswith("error: ")), 0)
-    assert_fails(outcome._replace(err="\n".join(lines[first:])), code, *words)
 
 
 def is_sent(kitchen: Kitchen, digest: str) -> bool:
@@ -288,7 +174,7 @@ def test_power_cut_leaves_the_old_release_or_the_new_one(
             assert time.monotonic() < end
             assert flashing.poll() is None, flashing.communicate()
             time.sleep(0.002)
-        time.sleep(later_s * random.uniform(0.8, 1.2))  # noqa: S311 - moments, not secrets
+        time.sleep(later_s * random.uniform(0.8, 1.2))
         kitchen.board.cut()
         _, said = flashing.communicate(timeout=120)
     assert flashing.returncode == 3, said
