@@ -105,9 +105,12 @@ class SshBoard:
         folder: Everything of it lies here; `root` in it stands for the board's root.
         python: Version of its Python, a stand-in; "" for the machine's own.
         passwords: Whether its server takes passwords.
+        packages: Folder whose packages every Python there sees.
     """
 
-    def __init__(self, folder: Path, *, python: str = "3.11", passwords: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, python: str = "3.11", passwords: bool = False, packages: Path = TESTS.parent
+    ) -> None:
         self.folder = folder
         self.root = folder / "root"
         self.state = self.root / "var/lib/edgekit"
@@ -115,6 +118,7 @@ class SshBoard:
         self.port = free_port()
         self.page_port = free_port()
         self._passwords = passwords
+        self._packages = packages
         self._server: subprocess.Popen[bytes] | None = None
         self.programs = folder / "bin"
         (self.root / "run/systemd/system").mkdir(parents=True)
@@ -168,7 +172,7 @@ class SshBoard:
         words = {
             "PATH": f"{self.programs}",
             "EDGEKIT_MODEL_FILE": str(self.root / "model"),
-            "PYTHONPATH": f"{TESTS.parent}",
+            "PYTHONPATH": str(self._packages),
             "HOME": str(self.folder),  # a shell that sshd starts may read files there, and change PATH
         }
         environment = " ".join(f"{name}={value}" for name, value in words.items())

@@ -256,7 +256,7 @@ def www(tmp_path_factory: pytest.TempPathFactory, kitchen: Kitchen, bundles: Bun
     words = ("--to", folder / "www", "--keys", folder / "keys", "--passphrase-file", secret)
     published = edgekit("publish", bundles.newest, *words)
     assert published.code == 0, published
-    with serving(folder / "www", kitchen.board.network.host_address) as server:
+    with serving(folder / "www", host=kitchen.board.network.host_address) as server:
         yield server
 
 

@@ -7,15 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 
-zeroconf = pytest.importorskip("zeroconf", reason="the extra `flash` is not installed")
+pytest.importorskip("zeroconf", reason="the extra `flash` is not installed")
 
-from edgekit.fleet.discovery import EDGEKIT_SERVICE, SSH_SERVICE, Found, discover, found_from, merge  # noqa: E402
+from zeroconf import ServiceInfo, Zeroconf
+
+from edgekit.fleet.discovery import EDGEKIT_SERVICE, SSH_SERVICE, Found, discover, found_from, merge
 
 LOOPBACK = "127.0.0.1"
 
 
-def service(kind: str, name: str, port: int, host: str, **properties: str) -> zeroconf.ServiceInfo:
-    return zeroconf.ServiceInfo(
+def service(kind: str, name: str, port: int, host: str, **properties: str) -> ServiceInfo:
+    return ServiceInfo(
         kind,
         f"{name}.{kind}",
         addresses=[socket.inet_aton("127.0.0.7")],
@@ -26,14 +28,14 @@ def service(kind: str, name: str, port: int, host: str, **properties: str) -> ze
 
 
 @pytest.fixture
-def network() -> Iterator[zeroconf.Zeroconf]:
+def network() -> Iterator[Zeroconf]:
     """Somebody else on the network."""
-    responder = zeroconf.Zeroconf(interfaces=[LOOPBACK])
+    responder = Zeroconf(interfaces=[LOOPBACK])
     yield responder
     responder.close()
 
 
-def test_boards_are_heard_with_what_they_say(network: zeroconf.Zeroconf) -> None:
+def test_boards_are_heard_with_what_they_say(network: Zeroconf) -> None:
     network.register_service(
         service(EDGEKIT_SERVICE, "kitchen", 8080, "kitchen.local", board="raspberry_pi_4b", release="7")
     )
