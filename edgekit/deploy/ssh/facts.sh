@@ -78,6 +78,10 @@ say manifest "$(hash_of "$state/current/manifest.json")"
 say root_json "$(hash_of "$state/update/pinned-root.json")"
 say unit "$(hash_of "$prefix/etc/systemd/system/edgekit-agent.service")"
 [ -r "$config" ] && say config "$(base64 <"$config" | tr -d '\n')"
+for name in service timer; do
+    say "update_$name" "$(hash_of "$prefix/etc/systemd/system/edgekit-update.$name")"
+done
+say timer "$(systemctl is-enabled edgekit-update.timer 2>/dev/null)"
 say enabled "$(systemctl is-enabled edgekit-agent.service 2>/dev/null)"
 say active "$(systemctl is-active edgekit-agent.service 2>/dev/null)"
 say end yes

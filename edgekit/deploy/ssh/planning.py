@@ -9,9 +9,9 @@ import msgspec
 from edgekit.bundle.compatibility import DeviceFacts, incompatibilities, version_key
 from edgekit.bundle.manifest import RuntimeNeed
 from edgekit.core.board import HOST_BOARD, Board, match_board
-from edgekit.deploy.ssh.configuration import AgentSettings, config_text
+from edgekit.deploy.ssh.configuration import AgentSettings, config_text, wants_updates
 from edgekit.deploy.ssh.facts import BoardFound, PythonFacts
-from edgekit.deploy.ssh.layout import Layout, unit_text
+from edgekit.deploy.ssh.layout import UPDATE_SERVICE, UPDATE_TIMER, Layout, unit_text
 from edgekit.deploy.ssh.plan import (
     InstallBundle,
     MakeEnvironment,
@@ -21,6 +21,7 @@ from edgekit.deploy.ssh.plan import (
     Plan,
     SetClock,
     StartAgent,
+    StartTimer,
     Step,
     WriteFile,
 )
@@ -98,10 +99,10 @@ def make_plan(found: BoardFound, board: Board, wishes: Wishes) -> Plan:
     environment = _environment(found, board, wishes, choice)
     files = _files(found, board, wishes)
     install = _install(found, wishes)
-    start = _start(
-        found, is_changed=environment is not None or any(step.path != wishes.layout.root_json for step in files)
-    )
-    work: list[Step] = [step for step in (environment, *files, install, start) if step is not None]
+    of_agent = {wishes.layout.unit, wishes.layout.config}
+    start = _start(found, is_changed=environment is not None or any(step.path in of_agent for step in files))
+    timer = _timer(found, board, wishes, files)
+    work: list[Step] = [step for step in (environment, *files, install, start, timer) if step is not None]
     steps = (*_foundation(found, wishes), *work) if work else ()
     return Plan(
         board=board.name,
@@ -285,15 +286,36 @@ def _files(found: BoardFound, board: Board, wishes: Wishes) -> tuple[WriteFile, 
     if found.unit_sha256 != _sha256(unit):
         why = "there is none" if found.unit_sha256 is None else "it is another one"
         files.append(WriteFile(why=why, path=layout.unit, content=unit))
-    text = config_text(wishes.settings, board, layout)
-    is_kept = found.config is not None and (wishes.settings.is_empty or found.config == text)
-    if not is_kept:
+    text = _config(found, board, wishes)
+    if found.config != text:
         why = "there is none" if found.config is None else "options were given"
         files.append(WriteFile(why=why, path=layout.config, content=text, mode="0640", group=layout.user))
     if wishes.root_json is not None and found.root_sha256 is None:
         why = "the first contact pins whose updates it takes"
         files.append(WriteFile(why=why, path=layout.root_json, content=wishes.root_json, owner=layout.user))
+    if wants_updates(text):
+        for name, there in zip((UPDATE_SERVICE, UPDATE_TIMER), found.update_sha256, strict=True):
+            content = unit_text(layout, name)
+            if there != _sha256(content):
+                why = "it is to look for updates" if there is None else "it is another one"
+                files.append(WriteFile(why=why, path=layout.unit_file(name), content=content))
     return tuple(files)
+
+
+def _config(found: BoardFound, board: Board, wishes: Wishes) -> str:
+    """The agent's configuration as it is to be: the one that is there, unless something else was said."""
+    if found.config is not None and wishes.settings.is_empty:
+        return found.config
+    return config_text(wishes.settings, board, wishes.layout)
+
+
+def _timer(found: BoardFound, board: Board, wishes: Wishes, files: tuple[WriteFile, ...]) -> StartTimer | None:
+    if not wants_updates(_config(found, board, wishes)):
+        return None
+    is_written = wishes.layout.unit_file(UPDATE_TIMER) in {step.path for step in files}
+    if found.has_timer and not is_written:
+        return None
+    return StartTimer(why="it is to look for updates")
 
 
 def _install(found: BoardFound, wishes: Wishes) -> InstallBundle | None:
