@@ -117,9 +117,9 @@ def read_verdict(out: str, err: str, code: int, where: str) -> Verdict:
     try:
         verdict = msgspec.json.decode(out, type=Verdict)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        if code == 1:
+        if code == 1 and lines:
             raise BarNotMetError(f"{where} does not take it: {said}") from error
-        if code == 2:
+        if code == 2 and lines:
             raise UsageError(f"{where} does not take it: {said}") from error
         raise BoardError(f"{where}: the installer there ended with {code}: {said or ascii(out[-200:])}") from error
     if verdict.is_good:

@@ -29,14 +29,15 @@ exec sh -c "$script" facts "$@" locked
 """
 
 _SEARCH = 'PATH="$PATH:/usr/sbin:/sbin"'
-# $1: user, $2: home; then the program.
+# $1: user, $2: home; then the program. `runuser` asks PAM, which a minimal system may not have set up for it.
 _AS_SERVICE = """
 user=$1 HOME=$2
 export HOME
 cd /
 shift 2
 if [ "$(id -un)" = "$user" ]; then exec "$@"; fi
-exec runuser -u "$user" -- "$@"
+if ! command -v setpriv >/dev/null; then exec runuser -u "$user" -- "$@"; fi
+exec setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups -- "$@"
 """
 
 # Holds the lock as long as somebody writes a byte now and then.

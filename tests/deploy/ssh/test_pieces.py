@@ -181,6 +181,11 @@ def test_verdict_that_is_bad_raises_with_the_numbers() -> None:
         read_verdict(msgspec.json.encode(document).decode(), "", 1, "kitchen")
 
 
+def test_installer_that_was_not_even_started_is_no_verdict() -> None:
+    with pytest.raises(BoardError, match="ended with 1: runuser: abort"):
+        read_verdict("", "runuser: abort\n", 1, "kitchen")
+
+
 @pytest.mark.parametrize(
     ("code", "kind", "words"),
     [
