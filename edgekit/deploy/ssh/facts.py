@@ -62,6 +62,8 @@ class BoardFound(msgspec.Struct, frozen=True, kw_only=True):
         digest: Of the bundle that serves, as its manifest hashes to now; None for none.
         root_sha256: Of the pinned root of trust.
         unit_sha256: Of the unit file.
+        has_avahi: Whether services can be announced.
+        announcement_sha256: Of what is announced of edgekit.
         config: Text of agent.toml.
         is_enabled: Whether the unit starts with the board.
         active: What systemd calls the unit's state: "active", "activating", "failed", "inactive".
@@ -88,6 +90,8 @@ class BoardFound(msgspec.Struct, frozen=True, kw_only=True):
     digest: str | None = None
     root_sha256: str | None = None
     unit_sha256: str | None = None
+    has_avahi: bool = False
+    announcement_sha256: str | None = None
     config: str | None = None
     is_enabled: bool = False
     active: str = "inactive"
@@ -132,6 +136,8 @@ def parse_facts(text: str) -> BoardFound:
         digest=(one.get("manifest") or None) if current else None,
         root_sha256=one.get("root_json") or None,
         unit_sha256=one.get("unit") or None,
+        has_avahi=one.get("avahi") == "yes",
+        announcement_sha256=one.get("announcement") or None,
         config=_text(one.get("config")),
         is_enabled=one.get("enabled") == "enabled",
         active=one.get("active") or "inactive",

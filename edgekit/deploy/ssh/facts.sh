@@ -77,6 +77,8 @@ say current "$(readlink "$state/current" 2>/dev/null)"
 say manifest "$(hash_of "$state/current/manifest.json")"
 say root_json "$(hash_of "$state/update/pinned-root.json")"
 say unit "$(hash_of "$prefix/etc/systemd/system/edgekit-agent.service")"
+[ -d "$prefix/etc/avahi/services" ] && say avahi yes
+say announcement "$(hash_of "$prefix/etc/avahi/services/edgekit.service")"
 [ -r "$config" ] && say config "$(base64 <"$config" | tr -d '\n')"
 say enabled "$(systemctl is-enabled edgekit-agent.service 2>/dev/null)"
 say active "$(systemctl is-active edgekit-agent.service 2>/dev/null)"

@@ -8,10 +8,11 @@ import msgspec
 
 from edgekit.bundle.compatibility import DeviceFacts, incompatibilities, version_key
 from edgekit.bundle.manifest import RuntimeNeed
+from edgekit.core.address import SSH_PORT
 from edgekit.core.board import HOST_BOARD, Board, match_board
 from edgekit.deploy.ssh.configuration import AgentSettings, config_text
 from edgekit.deploy.ssh.facts import BoardFound, PythonFacts
-from edgekit.deploy.ssh.layout import Layout, unit_text
+from edgekit.deploy.ssh.layout import Layout, announcement_text, unit_text
 from edgekit.deploy.ssh.plan import (
     InstallBundle,
     MakeEnvironment,
@@ -53,6 +54,7 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
         layout: Where everything goes.
         wheels: Carried along; None: the board asks its index.
         root_json: Root of trust to pin; None for none.
+        ssh_port: Where the board was reached, which it announces.
         now_unix_s: This machine's clock.
     """
 
@@ -63,6 +65,7 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     layout: Layout = Layout()
     wheels: tuple[Wheel, ...] | None = None
     root_json: str | None = None
+    ssh_port: int = SSH_PORT
     now_unix_s: int
 
 
@@ -98,9 +101,9 @@ def make_plan(found: BoardFound, board: Board, wishes: Wishes) -> Plan:
     environment = _environment(found, board, wishes, choice)
     files = _files(found, board, wishes)
     install = _install(found, wishes)
-    start = _start(
-        found, is_changed=environment is not None or any(step.path != wishes.layout.root_json for step in files)
-    )
+    read_at_start = (wishes.layout.unit, wishes.layout.config)
+    is_changed = environment is not None or any(step.path in read_at_start for step in files)
+    start = _start(found, is_changed=is_changed)
     work: list[Step] = [step for step in (environment, *files, install, start) if step is not None]
     steps = (*_foundation(found, wishes), *work) if work else ()
     return Plan(
@@ -279,7 +282,7 @@ def _sees_system(board: Board) -> bool:
 
 
 def _files(found: BoardFound, board: Board, wishes: Wishes) -> tuple[WriteFile, ...]:
-    """Unit, configuration and root of trust, as far as they are not as they should be."""
+    """Unit, configuration, root of trust and announcement, as far as they are not as they should be."""
     layout, files = wishes.layout, []
     unit = unit_text(layout)
     if found.unit_sha256 != _sha256(unit):
@@ -293,6 +296,9 @@ def _files(found: BoardFound, board: Board, wishes: Wishes) -> tuple[WriteFile, 
     if wishes.root_json is not None and found.root_sha256 is None:
         why = "the first contact pins whose updates it takes"
         files.append(WriteFile(why=why, path=layout.root_json, content=wishes.root_json, owner=layout.user))
+    announced = announcement_text(board.name, wishes.ssh_port)
+    if found.has_avahi and found.announcement_sha256 != _sha256(announced):
+        files.append(WriteFile(why="edgekit device discover hears it", path=layout.announcement, content=announced))
     return tuple(files)
 
 
