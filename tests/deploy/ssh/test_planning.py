@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
@@ -176,7 +176,7 @@ def test_board_with_avahi_announces_itself_without_a_new_start() -> None:
     assert kinds(made) == ["make_folders", "write_file"]
     (written,) = [step for step in made.steps if isinstance(step, WriteFile)]
     assert written.path == "/etc/avahi/services/edgekit.service"
-    service = ElementTree.fromstring(written.content.split("\n", 2)[2]).find("service")
+    service = ET.fromstring(written.content.split("\n", 2)[2]).find("service")
     assert service is not None
     assert service.findtext("type") == "_edgekit._tcp"
     assert [record.text for record in service.iter("txt-record")] == ["board=raspberry_pi_4b", "ssh_port=2222"]
