@@ -139,8 +139,8 @@ def parse_facts(text: str) -> BoardFound:
         has_avahi=one.get("avahi") == "yes",
         announcement_sha256=one.get("announcement") or None,
         config=_text(one.get("config")),
-        is_enabled=one.get("enabled") == "enabled",
-        active=one.get("active") or "inactive",
+        is_enabled=one.get("UnitFileState") == "enabled",
+        active=one.get("ActiveState") or "inactive",
     )
 
 

@@ -20,7 +20,8 @@ say() {
 # The nearest folder that exists, whose disk a new folder would be on.
 free_mib() {
     folder=$1
-    while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
+    while [ ! -d "${folder:-/}" ]; do folder=${folder%/*}; done
+    folder=${folder:-/}
     # shellcheck disable=SC2046
     set -- $(df -Pk "$folder" 2>/dev/null | tail -n 1)
     [ -n "$4" ] && echo $(($4 / 1024))
@@ -32,15 +33,21 @@ in_meminfo() {
     done </proc/meminfo
 }
 
-hash_of() { [ -r "$1" ] && sha256sum "$1" 2>/dev/null | cut -d' ' -f1; }
+hash_of() {
+    [ -r "$1" ] || return
+    sum=$(sha256sum "$1" 2>/dev/null)
+    echo "${sum%% *}"
+}
 
 say format 1
 say privilege "$3"
 say uid "$(id -u)"
-say system "$(uname -s)"
-say machine "$(uname -m)"
+# shellcheck disable=SC2046
+set -- $(uname -s -n -m)
+say system "$1"
+say host "$2"
+say machine "$3"
 say bits "$(getconf LONG_BIT 2>/dev/null)"
-say host "$(uname -n)"
 say clock "$(date +%s)"
 say os "$([ -r /etc/os-release ] && . /etc/os-release && printf '%s' "$PRETTY_NAME")"
 say model "$(tr -d '\000' 2>/dev/null <"${EDGEKIT_MODEL_FILE:-/sys/firmware/devicetree/base/model}")"
@@ -49,13 +56,12 @@ say free_memory_kib "$(in_meminfo MemAvailable)"
 say free_opt_mib "$(free_mib "$prefix/opt/edgekit")"
 say free_state_mib "$(free_mib "$state")"
 say glibc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
-# The loader looks in these folders without its cache, too, which a system that was put together by hand may lack.
+# The loader's cache, which a system that was put together by hand may lack, is asked last.
 has_library() {
-    ldconfig -p 2>/dev/null | grep -qF "$1" && return
     for path in /lib/"$1" /lib/*/"$1" /usr/lib/"$1" /usr/lib/*/"$1" /lib64/"$1" /usr/lib64/"$1"; do
         [ -e "$path" ] && return
     done
-    return 1
+    ldconfig -p 2>/dev/null | grep -qF "$1"
 }
 for library in libstdc++.so.6 libGL.so.1; do
     has_library "$library" && say library "$library"
@@ -82,7 +88,8 @@ id -u "$user" >/dev/null 2>&1 && say user "$user"
 say environment "$(readlink "$prefix/opt/edgekit/venv" 2>/dev/null)"
 [ -x "$prefix/opt/edgekit/venv/bin/edgekit" ] && say program yes
 for folder in "$prefix"/opt/edgekit/venv/lib/python3*/site-packages/edgekit-*.dist-info; do
-    [ -d "$folder" ] && say edgekit "$(basename "$folder" .dist-info | sed 's/^edgekit-//')"
+    version=${folder##*/edgekit-}
+    [ -d "$folder" ] && say edgekit "${version%.dist-info}"
 done
 say current "$(readlink "$state/current" 2>/dev/null)"
 say manifest "$(hash_of "$state/current/manifest.json")"
@@ -91,6 +98,7 @@ say unit "$(hash_of "$prefix/etc/systemd/system/edgekit-agent.service")"
 [ -d "$prefix/etc/avahi/services" ] && say avahi yes
 say announcement "$(hash_of "$prefix/etc/avahi/services/edgekit.service")"
 [ -r "$config" ] && say config "$(base64 <"$config" | tr -d '\n')"
-say enabled "$(systemctl is-enabled edgekit-agent.service 2>/dev/null)"
-say active "$(systemctl is-active edgekit-agent.service 2>/dev/null)"
+systemctl show -p ActiveState -p UnitFileState edgekit-agent.service 2>/dev/null | while IFS='=' read -r name value; do
+    say "$name" "$value"
+done
 say end yes
