@@ -54,8 +54,10 @@ start() {{
     echo $! >"$pid"
 }}
 case $1 in
-    is-active) if alive; then echo active; else echo inactive; exit 3; fi ;;
-    is-enabled) if [ -f $root/run/enabled ]; then echo enabled; else echo disabled; exit 1; fi ;;
+    show)
+        if alive; then echo ActiveState=active; else echo ActiveState=inactive; fi
+        if [ -f $root/run/enabled ]; then echo UnitFileState=enabled; else echo UnitFileState=disabled; fi
+        ;;
     enable) : >$root/run/enabled ;;
     start) start ;;
     restart) stop; start ;;

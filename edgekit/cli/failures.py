@@ -56,6 +56,8 @@ def report_interrupt(arguments: list[str]) -> int:
         print_line(" hint: the same command with --resume goes on after the last whole epoch")
     elif arguments[:1] == ["compress"] and any(word.startswith(_RESUMABLE_OPTIONS) for word in arguments):
         print_line(" hint: training and rounding, if any, go on where they were with the same command and --resume")
+    elif arguments[:1] == ["flash"]:
+        print_line(" hint: the board serves what it served; the same command goes on where it was")
     return INTERRUPTED
 
 

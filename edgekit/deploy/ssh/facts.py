@@ -64,6 +64,8 @@ class BoardFound(msgspec.Struct, frozen=True, kw_only=True):
         unit_sha256: Of the unit file.
         update_sha256: Of the files of the update's service and of its timer.
         has_timer: Whether the update's timer starts with the board.
+        has_avahi: Whether services can be announced.
+        announcement_sha256: Of what is announced of edgekit.
         config: Text of agent.toml.
         is_enabled: Whether the unit starts with the board.
         active: What systemd calls the unit's state: "active", "activating", "failed", "inactive".
@@ -92,6 +94,8 @@ class BoardFound(msgspec.Struct, frozen=True, kw_only=True):
     unit_sha256: str | None = None
     update_sha256: tuple[str | None, str | None] = (None, None)
     has_timer: bool = False
+    has_avahi: bool = False
+    announcement_sha256: str | None = None
     config: str | None = None
     is_enabled: bool = False
     active: str = "inactive"
@@ -138,9 +142,11 @@ def parse_facts(text: str) -> BoardFound:
         unit_sha256=one.get("unit") or None,
         update_sha256=(one.get("update_service") or None, one.get("update_timer") or None),
         has_timer=one.get("timer") == "enabled",
+        has_avahi=one.get("avahi") == "yes",
+        announcement_sha256=one.get("announcement") or None,
         config=_text(one.get("config")),
-        is_enabled=one.get("enabled") == "enabled",
-        active=one.get("active") or "inactive",
+        is_enabled=one.get("UnitFileState") == "enabled",
+        active=one.get("ActiveState") or "inactive",
     )
 
 

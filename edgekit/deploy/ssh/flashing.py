@@ -97,7 +97,7 @@ async def flash_board(address: Address, login: Login, job: FlashJob, progress: P
         if not job.is_dry_run:
             job.pin(address, session.host_key)
         shell = await gather(session, job.layout)
-        plan = _plan(shell.found, job)
+        plan = _plan(shell, job)
         if job.is_dry_run or (not plan.steps and not plan.refusals):
             running = None if job.is_dry_run else await _see(shell, plan)
             applied = None if job.is_dry_run else Applied(steps=(), num_bytes=0)
@@ -122,7 +122,7 @@ async def _work(
     refuse(plan, shell.where)
     async with shell.lock(who_we_are()):
         shell = await gather(shell.session, job.layout)
-        plan = _plan(shell.found, job)
+        plan = _plan(shell, job)
         work = Work(wheel=job.wheel, options=_options(job, plan, shell.found), progress=progress, tell=tell)
         applied = await apply_plan(plan, shell, work)
         if any(isinstance(step, StartAgent) for step in plan.steps):
@@ -131,8 +131,8 @@ async def _work(
     return plan, applied, running
 
 
-def _plan(found: BoardFound, job: FlashJob) -> Plan:
-    board = find_board(found, tuple(_boards()))
+def _plan(shell: BoardShell, job: FlashJob) -> Plan:
+    board = find_board(shell.found, tuple(_boards()))
     wishes = Wishes(
         payload=job.payload_for(board.name),
         wheel_digest=job.wheel.digest,
@@ -141,9 +141,10 @@ def _plan(found: BoardFound, job: FlashJob) -> Plan:
         layout=job.layout,
         wheels=job.wheels,
         root_json=job.root_json,
+        ssh_port=shell.session.address.port,
         now_unix_s=int(time.time()),
     )
-    return make_plan(found, board, wishes)
+    return make_plan(shell.found, board, wishes)
 
 
 def _boards() -> list[Board]:

@@ -69,6 +69,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.prefix}/etc/systemd/system/{name}"
 
     @property
+    def announcement(self) -> str:
+        """What avahi announces of it, where there is avahi."""
+        return f"{self.prefix}/etc/avahi/services/edgekit.service"
+
+    @property
     def lock(self) -> str:
         """What one flash at a time holds."""
         return f"{self.prefix}/run/edgekit-flash.lock"
@@ -81,6 +86,22 @@ def unit_text(layout: Layout, name: str = UNIT) -> str:
         for folder in ("/opt/edgekit", "/etc/edgekit/"):
             text = text.replace(folder, f"{layout.prefix}{folder}")
     return text if layout.user == SERVICE_USER else _for_user(text, layout.user)
+
+
+def announcement_text(board: str, ssh_port: int) -> str:
+    """What avahi announces: that edgekit is there, on which board, and where to get in."""
+    return f"""<?xml version="1.0" standalone="no"?>
+<!DOCTYPE service-group SYSTEM "avahi-service.dtd">
+<service-group>
+  <name replace-wildcards="yes">%h</name>
+  <service>
+    <type>_edgekit._tcp</type>
+    <port>{ssh_port}</port>
+    <txt-record>board={board}</txt-record>
+    <txt-record>ssh_port={ssh_port}</txt-record>
+  </service>
+</service-group>
+"""
 
 
 def _for_user(text: str, user: str) -> str:

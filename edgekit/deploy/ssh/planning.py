@@ -8,10 +8,11 @@ import msgspec
 
 from edgekit.bundle.compatibility import DeviceFacts, incompatibilities, version_key
 from edgekit.bundle.manifest import RuntimeNeed
+from edgekit.core.address import SSH_PORT
 from edgekit.core.board import HOST_BOARD, Board, match_board
 from edgekit.deploy.ssh.configuration import AgentSettings, config_text, wants_updates
 from edgekit.deploy.ssh.facts import BoardFound, PythonFacts
-from edgekit.deploy.ssh.layout import UPDATE_SERVICE, UPDATE_TIMER, Layout, unit_text
+from edgekit.deploy.ssh.layout import UPDATE_SERVICE, UPDATE_TIMER, Layout, announcement_text, unit_text
 from edgekit.deploy.ssh.plan import (
     InstallBundle,
     MakeEnvironment,
@@ -54,6 +55,7 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
         layout: Where everything goes.
         wheels: Carried along; None: the board asks its index.
         root_json: Root of trust to pin; None for none.
+        ssh_port: Where the board was reached, which it announces.
         now_unix_s: This machine's clock.
     """
 
@@ -64,6 +66,7 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     layout: Layout = Layout()
     wheels: tuple[Wheel, ...] | None = None
     root_json: str | None = None
+    ssh_port: int = SSH_PORT
     now_unix_s: int
 
 
@@ -99,8 +102,9 @@ def make_plan(found: BoardFound, board: Board, wishes: Wishes) -> Plan:
     environment = _environment(found, board, wishes, choice)
     files = _files(found, board, wishes)
     install = _install(found, wishes)
-    of_agent = {wishes.layout.unit, wishes.layout.config}
-    start = _start(found, is_changed=environment is not None or any(step.path in of_agent for step in files))
+    read_at_start = (wishes.layout.unit, wishes.layout.config)
+    is_changed = environment is not None or any(step.path in read_at_start for step in files)
+    start = _start(found, is_changed=is_changed)
     timer = _timer(found, board, wishes, files)
     work: list[Step] = [step for step in (environment, *files, install, start, timer) if step is not None]
     steps = (*_foundation(found, wishes), *work) if work else ()
@@ -280,7 +284,7 @@ def _sees_system(board: Board) -> bool:
 
 
 def _files(found: BoardFound, board: Board, wishes: Wishes) -> tuple[WriteFile, ...]:
-    """Unit, configuration and root of trust, as far as they are not as they should be."""
+    """Unit, configuration, root of trust and announcement, as far as they are not as they should be."""
     layout, files = wishes.layout, []
     unit = unit_text(layout)
     if found.unit_sha256 != _sha256(unit):
@@ -299,6 +303,9 @@ def _files(found: BoardFound, board: Board, wishes: Wishes) -> tuple[WriteFile, 
             if there != _sha256(content):
                 why = "it is to look for updates" if there is None else "it is another one"
                 files.append(WriteFile(why=why, path=layout.unit_file(name), content=content))
+    announced = announcement_text(board.name, wishes.ssh_port)
+    if found.has_avahi and found.announcement_sha256 != _sha256(announced):
+        files.append(WriteFile(why="edgekit device discover hears it", path=layout.announcement, content=announced))
     return tuple(files)
 
 

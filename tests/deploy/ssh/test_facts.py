@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,8 +34,8 @@ program\tyes
 current\treleases/abc
 manifest\tabc
 config\tW3dlYl0KcG9ydCA9IDkwMDAK
-enabled\tenabled
-active\tactive
+UnitFileState\tenabled
+ActiveState\tactive
 end\tyes
 """
 
@@ -82,3 +83,27 @@ def test_script_tells_about_this_machine(shell: str, tmp_path: Path) -> None:
     assert not found.has_user
     assert not found.has_systemd
     assert (found.environment, found.digest, found.config) == (None, None, None)
+
+
+def test_script_needs_no_program_that_a_minimal_system_lacks(tmp_path: Path) -> None:
+    """No awk, for one."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    essential = [
+        "sh", "base64", "cut", "date", "df", "getconf", "grep", "id", "readlink", "sha256sum", "tail", "tr", "uname",
+    ]  # fmt: skip
+    for name in essential:
+        found = shutil.which(name, path="/usr/bin:/bin")
+        assert found is not None
+        (programs / name).symlink_to(found)
+    command = ["/bin/sh", "-c", FACTS_SCRIPT.read_text("utf-8"), "facts", str(tmp_path), "nobody-of-that-name", "none"]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": str(programs)})
+
+    found_facts = parse_facts(done.stdout)
+    assert done.stderr == ""
+    assert found_facts.memory_mib is not None
+    assert found_facts.free_memory_mib is not None
+    assert found_facts.free_opt_mib is not None
+    assert found_facts.glibc is not None
+    assert found_facts.pythons == ()

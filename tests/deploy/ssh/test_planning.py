@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
@@ -180,6 +181,20 @@ def test_root_of_trust_is_pinned_once_and_another_one_is_told() -> None:
     assert "/var/lib/edgekit/update/pinned-root.json" in written
     assert not [step for step in later.steps if isinstance(step, WriteFile)]
     assert any("another root of trust" in text for text in later.notes)
+
+
+def test_board_with_avahi_announces_itself_without_a_new_start() -> None:
+    silent = msgspec.structs.replace(done(), has_avahi=True)
+
+    made = plan(silent, wishes(ssh_port=2222))
+
+    assert kinds(made) == ["make_folders", "write_file"]
+    (written,) = [step for step in made.steps if isinstance(step, WriteFile)]
+    assert written.path == "/etc/avahi/services/edgekit.service"
+    service = ET.fromstring(written.content.split("\n", 2)[2]).find("service")
+    assert service is not None
+    assert service.findtext("type") == "_edgekit._tcp"
+    assert [record.text for record in service.iter("txt-record")] == ["board=raspberry_pi_4b", "ssh_port=2222"]
 
 
 # -------------------------------------------------------------------------------------------------------------- runtime

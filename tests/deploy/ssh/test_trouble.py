@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -51,6 +52,14 @@ def test_damaged_bundle_is_refused_before_anybody_is_called(bundle: Path) -> Non
     bundle.write_bytes(bundle.read_bytes()[:-1])
 
     assert_fails(edgekit("flash", "pi@no-such-board.invalid", bundle), 2, str(bundle), "truncated")
+
+
+def test_missing_library_is_named_with_its_extra(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asyncssh", None)
+    monkeypatch.setitem(sys.modules, "zeroconf", None)
+
+    assert_fails(edgekit("flash", "pi@kitchen", bundle), 3, "asyncssh", "pip install edgekit[flash]")
+    assert_fails(edgekit("device", "discover"), 3, "zeroconf", "pip install edgekit[flash]")
 
 
 # ------------------------------------------------------------------------------------------------------------ host keys
