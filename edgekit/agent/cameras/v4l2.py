@@ -51,7 +51,10 @@ class _V4l2:
         return Grab(captured_ns=time.monotonic_ns(), time_source="arrival")
 
     def _wait(self) -> bool:
-        """Wait for a frame as long as it may take. OpenCV says False after its own time, too: ask again."""
+        """Wait for a frame as long as it may take. OpenCV says False after its own time, too: ask again.
+
+        Its time is whole seconds, so the last question may end after the deadline; then the agent ends this process.
+        """
         end_s = time.monotonic() + find_own_timeout_s(self._request, self.facts.fps, is_first=self._is_first)
         while True:
             began_s = time.monotonic()
@@ -60,7 +63,7 @@ class _V4l2:
                 return True
             ended_s = time.monotonic()
             has_failed = ended_s - began_s < self._select_s / 2
-            if has_failed or ended_s + self._select_s > end_s:
+            if has_failed or ended_s >= end_s:
                 return False
 
     def retrieve(self, room: Room) -> Shot:
