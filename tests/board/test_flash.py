@@ -23,7 +23,7 @@ from board_devices import fresh_board
 from board_kitchen import Bundles, Kitchen, assert_fails_after_steps, make_bundles, note
 from board_watch import Watch
 from board_wheels import arm64_wheels
-from command_line import assert_fails, edgekit, start_process
+from command_line import Outcome, assert_fails, edgekit, start_process
 from edgekit.bundle.reading import open_bundle
 from emulated_device.places import default_folder
 from update_server import UpdateServer, serving
@@ -97,10 +97,13 @@ def test_new_release_takes_over_without_a_restart(kitchen: Kitchen, bundles: Bun
     kitchen.remote.copy([Path(__file__).with_name("watch_answers.py")], "/root")
     with Watch(kitchen.remote, "exec python3 -u /root/watch_answers.py") as answers:
         answers.until(lambda _: len(answers.looks) > 20, 120)
-        done = kitchen.flash(bundles.second)
+        with start_process(*kitchen.words(bundles.second), stdout=subprocess.PIPE) as flashing:
+            answers.until(lambda _: flashing.poll() is not None, 900)
+            out, errors = flashing.communicate()
         num_before = len(answers.looks)
         answers.until(lambda _: len(answers.looks) > num_before + 20, 120)
         answers.stop()
+    done = Outcome(flashing.returncode, out.decode(), errors.decode())
     assert done.code == 0, done
     assert [step["kind"] for step in done.document["steps"]] == ["make_folders", "install_bundle"]
     after = kitchen.ask()
