@@ -117,6 +117,35 @@ class ConvMaker:
         return nn.Sequential(*layers)
 
 
+class SqueezeExcite(nn.Module):
+    """Weigh every channel by what all channels hold on average (Hu et al. 2017, arXiv:1709.01507, eq. 2 to 4).
+
+    The two layers are 1x1 convolutions on the pooled map, which every exporter reads without a reshape.
+
+    Args:
+        channels: Of the map.
+        squeezed: Of the hidden layer.
+        gate: The paper's sigmoid, or MobileNet V3's hard one.
+    """
+
+    def __init__(self, channels: int, squeezed: int, *, gate: type[nn.Sigmoid | nn.Hardsigmoid] = nn.Sigmoid) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.squeeze = nn.Conv2d(channels, squeezed, 1)
+        self.activation = nn.ReLU(inplace=True)
+        self.excite = nn.Conv2d(squeezed, channels, 1)
+        self.gate = gate()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, c, h, w] -> the same shape."""
+        return x * self.gate(self.excite(self.activation(self.squeeze(self.pool(x)))))
+
+
+def hidden_linear(in_features: int, out_features: int, dropout: float) -> list[nn.Module]:
+    """Linear layer, ReLU, dropout: the hidden layers of the early networks."""
+    return [nn.Linear(in_features, out_features), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+
+
 class ChannelShuffle(nn.Module):
     """Mix the channels of `groups` groups (Zhang et al. 2018, ShuffleNet, section 3.1).
 
