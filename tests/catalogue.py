@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from edgekit.models.zoo import find_architecture, variant_names
+from edgekit.models.counting import measure
+from edgekit.models.zoo import find_architecture, parse_model_name, variant_names
 
 HEAVY = 6_000_000
-"""Published parameters from which a variant is run narrowed; its full size is for tests marked slow."""
+"""Parameters from which a variant is run narrowed; its full size is for tests marked slow."""
 NARROW = 0.25
 
 
@@ -17,6 +18,5 @@ def quick_names() -> tuple[str, ...]:
 def quick_name(variant: str) -> str:
     """A variant's own name, or its narrow form's."""
     architecture = find_architecture(variant)
-    num_params = architecture.variants[variant].num_params
-    is_heavy = architecture.takes_width and num_params is not None and num_params > HEAVY
+    is_heavy = architecture.takes_width and measure(parse_model_name(variant))[0] > HEAVY
     return f"{variant}_w{NARROW:g}" if is_heavy else variant

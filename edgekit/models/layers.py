@@ -185,6 +185,33 @@ class GlobalAveragePool(nn.Module):
         return torch.flatten(nn.functional.adaptive_avg_pool2d(x, 1), 1)
 
 
+class AuxiliaryHead(nn.Module):
+    """A classifier on an inner layer that helps training and is no part of the network that answers.
+
+    The network's forward() does not call it; training does, with what the layer at `tap` gives. Its weights are in the
+    checkpoint, so that training resumes, and are not counted.
+
+    Args:
+        tap: Path of the layer in the network.
+        in_channels: Of that layer's output.
+        num_classes: Outputs.
+    """
+
+    def __init__(self, tap: str, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.tap, self.in_channels = tap, in_channels
+        self.pool = nn.AdaptiveAvgPool2d(4)
+        self.conv = nn.Conv2d(in_channels, 128, 1)
+        self.hidden = nn.Linear(128 * 4 * 4, 1024)
+        self.dropout = nn.Dropout(0.7)
+        self.classifier = nn.Linear(1024, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, c, h, w] -> logits [n, classes]."""
+        x = torch.flatten(torch.relu(self.conv(self.pool(x))), 1)
+        return self.classifier(self.dropout(torch.relu(self.hidden(x))))
+
+
 def initialize(module: nn.Module) -> None:
     """He initialization for convolutions (He et al. 2015), small normal for linear layers, 1 and 0 for BatchNorm."""
     for layer in module.modules():

@@ -30,6 +30,9 @@ CPU = torch.device("cpu")
         ("efficientnet_lite0", 4_652_008),
         ("lenet_300_100", 266_610),
         ("lenet5", 431_080),
+        ("alexnet", 61_100_840),
+        ("googlenet", 6_998_552),  # BVLC's, without the heads
+        ("zfnet", 62_357_608),  # by hand from figure 3; the paper gives no count
         ("vgg16", 138_357_544),
         ("vgg19", 143_667_240),
         ("resnet18", 11_689_512),
