@@ -82,13 +82,13 @@ def squared_gradients(
     return {name: total / num_pictures for name, total in sums.items()}
 
 
-def _layer_weights(module: nn.Module) -> dict[str, nn.Parameter]:
+def _layer_weights(module: nn.Module) -> dict[str, Tensor]:
     layers = {name: part for name, part in module.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)}
     return {name: layer.weight for name, layer in layers.items()}
 
 
 def _gradients(
-    module: nn.Module, weights: Mapping[str, nn.Parameter], batch: Batch, loss: Loss
+    module: nn.Module, weights: Mapping[str, Tensor], batch: Batch, loss: Loss
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """(weight, its gradient) of every layer named that the loss depends on."""
     pictures, labels = batch

@@ -48,7 +48,8 @@ def test_every_form_computes_what_torch_does(size: int, tmp_path: Path) -> None:
     np.testing.assert_allclose(run_float(graph, x)[graph.output], expected, atol=1e-5)
     np.testing.assert_allclose(run_float(again, x)[again.output], expected, atol=1e-5)
     np.testing.assert_allclose(GraphNetwork(graph)(torch.from_numpy(x)).numpy(), expected, atol=1e-5)
-    np.testing.assert_allclose(session.run(None, {session.get_inputs()[0].name: x})[0], expected, atol=1e-5)
+    from_onnx = np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
+    np.testing.assert_allclose(from_onnx, expected, atol=1e-5)
     np.testing.assert_allclose(run(build_tflite(graph, CARD), to_nhwc(x)), expected, atol=1e-5)
 
 

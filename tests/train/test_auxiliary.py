@@ -31,9 +31,13 @@ def test_heads_get_gradients_and_their_loss_counts_three_tenths() -> None:
     module = googlenet().train()
     auxiliary = AuxiliaryLoss(module)
     seen: list[torch.Tensor] = []
+
+    def note(_layer: torch.nn.Module, _inputs: object, logits: torch.Tensor) -> None:
+        seen.append(logits)
+
     for head in heads_of(module):
         head.dropout.p = 0.0
-        head.register_forward_hook(lambda _, __, logits: seen.append(logits))
+        head.register_forward_hook(note)
 
     with auxiliary.watching():
         module(torch.randn(4, 3, 32, 32))
