@@ -89,14 +89,14 @@ def remarks(evaluation: Evaluation) -> list[str]:
         said.append(
             f"The classes are unevenly filled: {printable(balance.largest)} has {balance.ratio:.1f} times the pictures "
             f"of {printable(balance.smallest)}, and always answering {printable(balance.largest)} would be right on "
-            f"{format_percent(balance.majority_share, digits)}. So balanced accuracy, the mean over classes, is first."
+            f"{format_percent(balance.majority_share, digits)}. So balanced accuracy, the mean over classes, leads."
         )
     if balance.missing:
         names = ", ".join(printable(name) for name in balance.missing[:_MOST_NAMED])
         more = len(balance.missing) - _MOST_NAMED
         said.append(
-            f"{plural(len(balance.missing), 'class has', 'classes have')} no pictures here and count in no mean: "
-            f"{names}{f' and {more:,} more' if more > 0 else ''}."
+            f"{plural(len(balance.missing), 'class has', 'classes have')} no pictures here: "
+            f"{names}{f' and {more:,} more' if more > 0 else ''}. Means leave classes without pictures out."
         )
     tied = [one.scores.num_tied for one in models(evaluation)]
     if max(tied):
