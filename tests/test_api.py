@@ -53,6 +53,7 @@ def test_verify_classify_and_evaluate_take_what_compress_made(result, folder: Pa
     assert edgekit.evaluate_file(model, folder / "pictures").top1 == 1.0
     both = edgekit.evaluate(model, folder / "pictures", vs=result.run_dir / "float.onnx", out=folder / "evaluated")
     assert both.model.scores.averages.balanced_accuracy == 1.0
+    assert both.comparison is not None
     assert both.comparison.p_value == 1.0
     assert (folder / "evaluated" / "evaluate.html").is_file()
 

@@ -24,17 +24,22 @@ def render_evaluation(evaluation: Evaluation) -> RenderableType:
     title.append(f"\n{about}", style="dim not bold")
     parts: list[RenderableType] = [title, _averages(evaluation)]
     parts.append(_classes(evaluation))
-    said = [Text(printable(sentence), overflow="fold") for sentence in words.remarks(evaluation)]
+    said = [_sentence(sentence) for sentence in words.remarks(evaluation)]
     comparison, other = evaluation.comparison, evaluation.other
     if comparison is not None and other is not None:
         sentence = words.comparison_sentence(comparison, evaluation.model.about.given, other.about.given)
-        said.append(Text(sentence, style="bold", overflow="fold"))
+        said.append(_sentence(sentence, style="bold"))
         only = f"right alone on {comparison.num_only_first:,} and {comparison.num_only_second:,} pictures"
         same = format_percent(comparison.same_answer, percent_digits(data.n))
-        said.append(Text(f"{only}; same answer on {same}; test: {words.test_name(comparison)}", overflow="fold"))
-    said.append(Text(words.headline(evaluation), style="bold"))
+        said.append(_sentence(f"{only}; same answer on {same}; test: {words.test_name(comparison)}"))
+    said.append(_sentence(words.headline(evaluation), style="bold"))
     parts.append(Group(*said))
     return Group(*(Padding(part, (0, 0, 1, 0)) for part in parts[:-1]), parts[-1])
+
+
+def _sentence(said: str, style: str = "") -> Text:
+    """Text that wraps, also where the stream is no terminal and nothing else does."""
+    return Text(printable(said), style=style, no_wrap=False, overflow="fold")
 
 
 def _table(*columns: str) -> Table:

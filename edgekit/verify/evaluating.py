@@ -82,7 +82,7 @@ def evaluate(request: EvaluateRequest, progress: Progress | None = None) -> Eval
     wanted = np.arange(len(source), dtype=np.int64)[: request.num_pictures]
     logs = [log, *(UnreadableLog() for _ in contenders[1:])]  # the same pictures: named once
     asked = [_ask(one, source, wanted, each, progress or Silent()) for one, each in zip(contenders, logs, strict=True)]
-    indices, logits = _in_common(asked)
+    indices, logits = _shared_answers(asked)
     labels = source.labels[indices]
     scored = [
         Evaluated(
@@ -121,7 +121,7 @@ def _ask(
     return answers
 
 
-def _in_common(asked: Sequence[Answers]) -> tuple[npt.NDArray[np.int64], list[Logits]]:
+def _shared_answers(asked: Sequence[Answers]) -> tuple[npt.NDArray[np.int64], list[Logits]]:
     """The pictures that all models answered, as positions in the source, and the answers for them."""
     indices = functools.reduce(np.intersect1d, [answers.indices for answers in asked])
     return indices, [answers.logits[_NAME][np.isin(answers.indices, indices)] for answers in asked]

@@ -187,9 +187,7 @@ class TestWords:
 
 class TestTerminal:
     @pytest.mark.parametrize("kind", ["alone", "pair", "imbalanced", "one_class"])
-    def test_summary_fits_80_columns_and_ends_with_headline(
-        self, request: pytest.FixtureRequest, kind: str
-    ) -> None:
+    def test_summary_fits_80_columns_and_ends_with_headline(self, request: pytest.FixtureRequest, kind: str) -> None:
         evaluation = request.getfixturevalue(kind)
         lines = printed(evaluation).splitlines()
         assert max(len(line) for line in lines) <= 80
