@@ -98,9 +98,10 @@ def test_classify_names_a_picture_that_it_cannot_read(compressed: tuple[Path, Ou
 def test_evaluate_measures_the_files_accuracy(compressed: tuple[Path, Outcome], colours: Path) -> None:
     outcome = edgekit("evaluate", compressed[0], "--data", colours, "--json")
 
-    assert outcome.document["accuracy"]["top1"] == 1.0
-    assert outcome.document["accuracy"]["n"] == compressed[1].document["dataset"]["n"]
-    assert "top-1 100.00%" in edgekit("evaluate", compressed[0] / "model.onnx", "--data", colours).out
+    accuracy = outcome.document["model"]["scores"]["accuracy"]
+    assert (accuracy["top1"], accuracy["n"]) == (1.0, compressed[1].document["dataset"]["n"])
+    assert outcome.document["model"]["about"]["file"] == "model.tflite"
+    assert "Top-1 accuracy 100.0 %" in edgekit("evaluate", compressed[0] / "model.onnx", "--data", colours).out
 
 
 def test_bench_measures_in_turns(compressed: tuple[Path, Outcome]) -> None:
