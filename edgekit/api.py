@@ -119,7 +119,7 @@ def evaluate(
         data: Dataset, or a folder of class folders.
         vs: Another model to compare with on the same pictures; None for none.
         out: Folder for evaluate.html and evaluate.json; None to write nothing.
-        num_pictures: The first so many; None for all.
+        num_pictures: So many, drawn from all classes, the same every time; None for all.
         top_k: Further k to measure besides 1 and 5.
 
     Raises:

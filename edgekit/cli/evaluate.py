@@ -24,7 +24,7 @@ def evaluate(
         Path | None, typer.Option("--out", metavar="DIR", help="Write evaluate.html and evaluate.json there.")
     ] = None,
     top: Annotated[list[int] | None, typer.Option("--top", help="Also measure top-k; may be given again.")] = None,
-    pictures: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    pictures: Annotated[int | None, typer.Option(min=1, help="Only so many, drawn from all classes.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

@@ -16,6 +16,7 @@ from edgekit.core.evaluation import Evaluated, Evaluation
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.report import ReportDataset
 from edgekit.data.dataset import Source
+from edgekit.data.drawing import draw_order
 from edgekit.data.opening import open_source
 from edgekit.data.reading import UnreadableLog, iterate_batches
 from edgekit.evaluate.balance import measure_balance
@@ -34,7 +35,7 @@ class EvaluateRequest(msgspec.Struct, frozen=True, kw_only=True):
         model: What `open_contender` takes.
         data: Dataset, or a folder of class folders; its test pictures are taken.
         vs: A model to stand beside it, as `model`; None for none.
-        num_pictures: The first so many; None for all.
+        num_pictures: So many, drawn from all classes, the same every time; None for all.
         num_threads: Threads of the runtime.
         top_k: Further k to measure besides 1 and 5.
         command: For the report.
@@ -79,7 +80,8 @@ def evaluate(request: EvaluateRequest, progress: Progress | None = None) -> Eval
         check_classes(source, contender.labels, contender.num_classes)
     choose_k(request.top_k, len(source.class_names))  # before the pictures are read
     log = UnreadableLog()
-    wanted = np.arange(len(source), dtype=np.int64)[: request.num_pictures]
+    # Folders are in the order of their classes: the first so many would be of a few classes only.
+    wanted = np.sort(draw_order(len(source), seed=0)[: request.num_pictures])
     logs = [log, *(UnreadableLog() for _ in contenders[1:])]  # the same pictures: named once
     asked = [_ask(one, source, wanted, each, progress or Silent()) for one, each in zip(contenders, logs, strict=True)]
     indices, logits = _shared_answers(asked)

@@ -53,6 +53,16 @@ def test_torch_weights_stand_beside_the_embedded_ones_of_another(tmp_path: Path)
     assert str(out / "evaluate.html") in found.out
 
 
+def test_some_pictures_are_drawn_from_all_classes(compressed: tuple[Path, Outcome], colours: Path) -> None:
+    arguments = ("evaluate", compressed[0], "--data", colours, "--pictures", "12", "--json")
+    first, second = edgekit(*arguments).document, edgekit(*arguments).document
+
+    counts = [row["num_pictures"] for row in first["model"]["scores"]["classes"]]
+    assert sum(counts) == first["dataset"]["n"] == 12
+    assert min(counts) > 0
+    assert first["model"] == second["model"]
+
+
 def test_imbalance_puts_balanced_accuracy_first(compressed: tuple[Path, Outcome], tmp_path: Path) -> None:
     counts = {"blue": 60, "green": 4, "red": 4}
     for index, (name, rgb) in enumerate({"blue": (40, 40, 200), "green": (40, 200, 40), "red": (200, 40, 40)}.items()):

@@ -19,6 +19,7 @@ from edgekit.report.evaluation_charts import reliability_bars, roc_lines
 from edgekit.report.evaluation_files import read_evaluation, write_evaluation
 from edgekit.report.evaluation_page import render_evaluation_html
 from edgekit.report.evaluation_text import render_evaluation
+from edgekit.report.files import encode_report
 from evaluations import build_evaluation
 
 if TYPE_CHECKING:
@@ -63,6 +64,15 @@ class TestFiles:
         files = write_evaluation(pair, tmp_path)
         assert read_evaluation(files.json_path) == read_evaluation(tmp_path) == pair
         assert (files.json_path.name, files.html_path.name) == ("evaluate.json", "evaluate.html")
+
+    def test_first_version_stays_readable(self) -> None:
+        golden = Path(__file__).parent.parent / "golden" / "evaluate_v1.json"
+        found = read_evaluation(golden)
+        assert encode_report(found) == golden.read_text(encoding="utf-8")
+        assert found.other is not None
+        assert found.comparison is not None
+        assert found.comparison.n == found.model.scores.accuracy.n == 200
+        assert words.headline(found) in text_of(render_evaluation_html(found))
 
     def test_newer_version_is_refused(self, alone: Evaluation, tmp_path: Path) -> None:
         path = write_evaluation(msgspec.structs.replace(alone, version=99), tmp_path).json_path
