@@ -123,13 +123,18 @@ def test_new_release_takes_over_without_a_restart(kitchen: Kitchen, bundles: Bun
 def test_bad_release_is_refused_with_its_numbers(kitchen: Kitchen, bundles: Bundles) -> None:
     before, running = kitchen.ask(), kitchen.serving()
     refused = kitchen.flash(bundles.bad)
-    assert_fails_after_steps(refused, 1, "did not pass the gate (golden: 0 of 8", f"{before['digest'][:12]} serves on")
+    assert_fails_after_steps(
+        refused,
+        1,
+        "did not pass the gate (golden: golden picture 1 of 8: expected",
+        f"{before['digest'][:12]} serves on",
+    )
     after = kitchen.ask()
     assert (after["current"], after["MainPID"]) == (before["current"], before["MainPID"])
     assert kitchen.whole_digest() == before["digest"]
     assert kitchen.serving()["model_sha256"] == running["model_sha256"]
     assert after["leftovers"] == "0"
-    assert_fails_after_steps(kitchen.flash(bundles.bad), 1, "in quarantine: golden: 0 of 8")
+    assert_fails_after_steps(kitchen.flash(bundles.bad), 1, "in quarantine: golden: golden picture 1 of 8")
     note(next(line for line in refused.err.splitlines() if line.startswith("error: ")))
 
 
