@@ -176,6 +176,7 @@ def test_power_cut_leaves_the_old_release_or_the_new_one(
     target = bundles.second if old == open_bundle(bundles.first).digest else bundles.first
     new = open_bundle(target).digest
     words = kitchen.words(target, "--again", "--downgrade")
+    kitchen.remote.run("rm -f /var/lib/edgekit/incoming/*")  # of the cut before: it would look like this one's
     with start_process(*words, stdout=subprocess.PIPE) as flashing:
         end = time.monotonic() + 300
         while not is_there(kitchen, new):
