@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from edgekit.cli.console import note, plain_table, print_json, show
@@ -57,7 +58,7 @@ def install_command(
 
     settings = read_settings(config)
     trial = TrialSettings(
-        model=settings.model,
+        model=msgspec.structs.replace(settings.model, any_board=any_board or settings.model.any_board),
         frames=read_frames(settings, (camera, snapshot, token_file), no_camera=no_camera, num=frames),
         soak_s=soak,
         deadline_s=TrialSettings().deadline_s + soak,
@@ -169,8 +170,6 @@ def read_frames(
     settings: AgentConfig, sources: tuple[str | None, str | None, Path | None], *, no_camera: bool, num: int
 ) -> FrameSettings:
     """Where live frames come from: as told, else the page of the agent that serves."""
-    import msgspec
-
     from edgekit.agent.install.messages import FrameSettings
     from edgekit.cli.agent_options import read_token
     from edgekit.core.errors import UsageError

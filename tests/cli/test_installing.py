@@ -74,6 +74,19 @@ def test_model_that_fails_ends_with_1_and_says_why(bundles: tuple[Path, Path], t
     assert "nothing serves on" in outcome.out
 
 
+def test_bundle_for_other_boards_is_tried_when_that_is_wanted(bundles: tuple[Path, Path], tmp_path: Path) -> None:
+    foreign = rewrite_bundle(
+        bundles[0],
+        tmp_path / "foreign.ekb",
+        lambda manifest: msgspec.structs.replace(
+            manifest, compatible=msgspec.structs.replace(manifest.compatible, boards=("raspberry_pi_4b",))
+        ),
+    )
+    words = ("agent", "install", foreign, "--state", tmp_path / "state", *QUICK)
+    assert_fails(edgekit(*words), 2, "it is for raspberry_pi_4b")
+    assert edgekit(*words, "--any-board").code == 0
+
+
 def test_model_without_live_frames_is_not_blamed(bundles: tuple[Path, Path], tmp_path: Path) -> None:
     state = tmp_path / "state"
     camera = ("--camera", f"image_folder:{tmp_path / 'missing'}")

@@ -14,10 +14,12 @@ from edgekit.deploy.ssh.shell import BoardShell
 INSTALL_S = 900.0
 """For the trial: half a minute of soak, and an emulated or very small board's patience before it."""
 
-# Out of the folder of whoever logs in, into the service's own. $1: there, $2: here, $3: user.
+# Out of the folder of whoever logs in, into the service's own; what flashes that lost power left in both goes.
+# $1: there, $2: here, $3: user.
 _TAKE = """
 set -e
 mkdir -p "$(dirname "$2")"
+rm -f "$(dirname "$2")"/*.ekb "$(dirname "$1")"/*.ekb.part
 mv -f "$1" "$2"
 chown "$3:" "$(dirname "$2")" "$2"
 """
