@@ -7,16 +7,20 @@ from pathlib import Path
 
 from edgekit import pipeline
 from edgekit.core.artifact import Artifact
+from edgekit.core.evaluation import Evaluation
 from edgekit.core.measurement import Accuracy
 from edgekit.core.prediction import Prediction
 from edgekit.core.recipe import DataSection, ModelSection, Recipe, load_recipe, override_recipe
 from edgekit.encode.files import PackedFile, pack_file, unpack_file
 from edgekit.pipeline import Compressed
 from edgekit.quantize.schemes import scheme_from_bits
+from edgekit.report.evaluation_files import write_evaluation
 from edgekit.runtime.classify import Classifier
 from edgekit.runtime.reading import read_picture
 from edgekit.train.run import TrainedRun
 from edgekit.train.shipped import find_recipe
+from edgekit.verify.evaluating import EvaluateRequest
+from edgekit.verify.evaluating import evaluate as _evaluate
 from edgekit.verify.evaluation import evaluate_file as _evaluate_file
 from edgekit.verify.verification import Verification
 
@@ -97,6 +101,42 @@ def verify(run_dir: Path, *, max_drop: float | None = None) -> Verification:
         max_drop: Most top-1 points that may be lost; None for the recipe's.
     """
     return pipeline.verify_run(run_dir, max_drop)
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    *,
+    vs: str | Path | None = None,
+    out: Path | None = None,
+    num_pictures: int | None = None,
+    top_k: Sequence[int] = (),
+) -> Evaluation:
+    """Every metric of a model on a dataset's test pictures, through its runtime; of two, also which is better.
+
+    Args:
+        model: .tflite, .onnx, .ekz or .ekb file, run folder, catalogue name, or checkpoint.
+        data: Dataset, or a folder of class folders.
+        vs: Another model to compare with on the same pictures; None for none.
+        out: Folder for evaluate.html and evaluate.json; None to write nothing.
+        num_pictures: The first so many; None for all.
+        top_k: Further k to measure besides 1 and 5.
+
+    Raises:
+        EdgekitError: With the message and the hint that the command line would print.
+    """
+    request = EvaluateRequest(
+        model=str(model),
+        data=str(data),
+        vs=None if vs is None else str(vs),
+        num_pictures=num_pictures,
+        top_k=tuple(top_k),
+        command=f"edgekit.evaluate({str(model)!r}, {str(data)!r}, ...)",
+    )
+    found = _evaluate(request).evaluation
+    if out is not None:
+        write_evaluation(found, Path(out))
+    return found
 
 
 def evaluate_file(file: Path, data: str | Path) -> Accuracy:

@@ -39,9 +39,11 @@ class Watch:
         """Read on until a line fulfils the condition; that line."""
         end = time.monotonic() + deadline_s
         while (left := end - time.monotonic()) > 0:
-            for look in self._read(left):
+            looks = self._read(left)
+            for index, look in enumerate(looks):
                 self.looks.append(look)
                 if condition(look):
+                    self.looks += looks[index + 1 :]  # they came together with it
                     return look
         last = self.looks[-1] if self.looks else "nothing"
         raise AssertionError(f"not within {deadline_s:g} s; the last line of {self._command}: {last}")

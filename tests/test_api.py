@@ -51,6 +51,11 @@ def test_verify_classify_and_evaluate_take_what_compress_made(result, folder: Pa
     red, blue = (folder / "pictures" / name / f"{name}3.png" for name in ("red", "blue"))
     assert [answer.label for answer in edgekit.classify(model, red, blue)] == ["red", "blue"]
     assert edgekit.evaluate_file(model, folder / "pictures").top1 == 1.0
+    both = edgekit.evaluate(model, folder / "pictures", vs=result.run_dir / "float.onnx", out=folder / "evaluated")
+    assert both.model.scores.averages.balanced_accuracy == 1.0
+    assert both.comparison is not None
+    assert both.comparison.p_value == 1.0
+    assert (folder / "evaluated" / "evaluate.html").is_file()
 
 
 def test_export_makes_an_untrained_model_of_a_size(tmp_path: Path) -> None:
@@ -70,7 +75,7 @@ def test_errors_are_the_command_lines(folder: Path, tmp_path: Path) -> None:
     assert issubclass(DataError, edgekit.EdgekitError)
 
 
-@pytest.mark.parametrize("name", ["train", "export", "verify"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "export", "verify"])
 def test_public_function_outlives_the_import_of_its_namesake(name: str) -> None:
     module = importlib.import_module(f"edgekit.{name}")
 

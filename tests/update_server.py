@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import socket
+import ssl
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -81,9 +82,10 @@ class UpdateServer(http.server.ThreadingHTTPServer):
     daemon_threads = False
     block_on_close = True
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Request)
+    def __init__(self, folder: Path, tls: ssl.SSLContext | None, host: str = "127.0.0.1") -> None:
+        super().__init__((host, 0), Request)
         self.folder = folder
+        self.tls = tls
         self.fault: Callable[[Request], bool] | None = None
         self.requests: list[tuple[str, str | None]] = []
         self.num_content_bytes = 0
@@ -92,7 +94,15 @@ class UpdateServer(http.server.ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"http{'' if self.tls is None else 's'}://{self.server_address[0]}:{self.server_address[1]}"
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Answer one, in its own thread; where TLS is spoken, shake hands first, and forgive those who will not."""
+        if self.tls is None:
+            super().finish_request(request, client_address)
+            return
+        with contextlib.suppress(OSError), self.tls.wrap_socket(request, server_side=True) as connection:
+            super().finish_request(connection, client_address)
 
     def paths(self) -> list[str]:
         """What was asked for."""
@@ -105,10 +115,10 @@ class UpdateServer(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[UpdateServer]:
+def serving(folder: Path, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[UpdateServer]:
     """A server that runs as long as the context."""
     folder.mkdir(parents=True, exist_ok=True)
-    with UpdateServer(folder) as server:
+    with UpdateServer(folder, tls, host) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

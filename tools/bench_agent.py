@@ -13,6 +13,7 @@ runs the same file with one thread, in turns, and the median counts. One JSON do
 - `frame_age_p99_ms`, `frame_age_bound_ms`: age of the picture at its answer when inference takes three frame periods,
   by the time painted into the picture (network) and by the time that the agent tells (film); the bound is one period
   + 10 ms + inference;
+- `preprocess_share`: CPU time of preprocessing a 640x480 frame over that of inference (bar: 0.1);
 - `loss_*`: a camera that goes and comes back; `pss_*`, `cpu_percent_at_5_fps`, `first_answer_s`: what it costs;
 - `soak_*`: only with `--soak`.
 """
@@ -23,7 +24,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from agent_trials import Trial, first_answer, frame_age, losses, processor_time, small_costs, soak, throughput
+from agent_trials import (
+    Trial,
+    first_answer,
+    frame_age,
+    losses,
+    preprocessing,
+    processor_time,
+    small_costs,
+    soak,
+    throughput,
+)
 from benchmarking import NUM_ROUNDS, REPOSITORY, Figure, arguments, machine_figures, note, print_document
 
 SHARED_MODEL = REPOSITORY.parent / "shared" / "data" / "models" / "mobilenet_v2_1.0_224_quant.tflite"
@@ -54,7 +65,7 @@ def main() -> None:
             "throughput": lambda: throughput(trial),
             "cpu": lambda: {**processor_time(trial, 640, 480), **processor_time(trial, 1280, 720)},
             "age": lambda: frame_age(trial),
-            "costs": lambda: {**small_costs(trial), **first_answer(trial)},
+            "costs": lambda: {**preprocessing(trial), **small_costs(trial), **first_answer(trial)},
             "losses": lambda: losses(num_cycles),
         }
         if given.soak:

@@ -18,6 +18,7 @@ from edgekit.agent.mqtt.config import MqttConfig
 from edgekit.agent.telemetry.drift import DriftConfig
 from edgekit.agent.telemetry.recorder import RecorderConfig
 from edgekit.agent.telemetry.sample_store import SampleConfig
+from edgekit.agent.update.config import UpdateSection
 from edgekit.agent.web.config import WebConfig
 from edgekit.core.errors import UsageError
 
@@ -86,6 +87,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         drift: When what the camera sees no longer looks like what the model was made for; None not to watch.
         samples: Pictures kept for a human to label; None for none.
         record: What is written down, for `edgekit report --device`; None for nothing.
+        update: Where `edgekit agent update` looks for new releases; None for nowhere.
     """
 
     bundle: str = ""
@@ -99,6 +101,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     drift: DriftConfig | None = DriftConfig()
     samples: SampleConfig | None = SampleConfig()
     record: RecorderConfig | None = RecorderConfig()
+    update: UpdateSection | None = None
 
     @property
     def device_name(self) -> str:

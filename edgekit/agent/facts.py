@@ -13,6 +13,7 @@ from edgekit.core.environment import installed_version
 from edgekit.runtime.board import detect_board
 
 MEMORY_PATH = Path("/proc/meminfo")
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at only
 MIB = 1024 * 1024
 
 _DISTRIBUTIONS = (
@@ -29,7 +30,8 @@ def read_facts(folder: Path, board: str | None = None) -> DeviceFacts:
     """Look at this machine.
 
     Args:
-        folder: Where bundles and unpacked models go; it need not exist yet.
+        folder: Where bundles and unpacked models go; it need not exist yet. Where it has no room, a model lies in
+            memory, so the place with the most room is told.
         board: Board id; None to look.
     """
     runtimes = tuple(
@@ -45,7 +47,7 @@ def read_facts(folder: Path, board: str | None = None) -> DeviceFacts:
         python=(sys.version_info.major, sys.version_info.minor),
         runtimes=runtimes,
         free_ram_mib=free_memory_mib(),
-        free_disk_mib=_free_disk_mib(folder),
+        free_disk_mib=_most_free_mib(folder, SHARED_MEMORY),
     )
 
 
@@ -60,6 +62,11 @@ def free_memory_mib(path: Path = MEMORY_PATH) -> float | None:
         if len(words) >= 2 and words[0] == "MemAvailable:" and words[1].isdecimal():
             return int(words[1]) / 1024
     return None
+
+
+def _most_free_mib(*folders: Path) -> float | None:
+    found = [free for folder in folders if (free := _free_disk_mib(folder)) is not None]
+    return max(found, default=None)
 
 
 def _free_disk_mib(folder: Path) -> float | None:

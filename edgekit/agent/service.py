@@ -38,6 +38,9 @@ CAMERA_LIMIT_S = 10.0
 nothing is a state, not a wedge."""
 
 _SLOW_MODEL_FACTOR = 5
+_LONGEST_LIMIT_S = 14.0
+"""However slow the model: a wedge is to be found within 15 s."""
+
 _GRACE_S = 1.0
 """For the loop to finish its frame when the agent ends."""
 
@@ -120,8 +123,13 @@ class Agent:
         if self._loop is None or (self._loader is not None and self._loader.is_alive()):
             _logger.warning("a model is being loaded already")
             return
-        self._loader = threading.Thread(target=self._load_again, name="edgekit-loader", daemon=True)
-        self._loader.start()
+        loader = threading.Thread(target=self._load_again, name="edgekit-loader", daemon=True)
+        try:
+            loader.start()
+        except RuntimeError as error:  # the system gives no further thread
+            _logger.warning("no new model: %s", error)
+        else:
+            self._loader = loader
 
     @property
     def is_stuck(self) -> bool:
@@ -147,7 +155,8 @@ class Agent:
     def _serve(self, loaded: Loaded, stop: threading.Event) -> None:
         self._beat_camera = self._heartbeats.register("camera", CAMERA_LIMIT_S)
         serving = self._put_to_work(loaded)
-        limit_s = max(INFERENCE_LIMIT_S, _SLOW_MODEL_FACTOR * loaded.status.first_inference_ms / 1e3)
+        slow_s = _SLOW_MODEL_FACTOR * loaded.status.first_inference_ms / 1e3
+        limit_s = max(INFERENCE_LIMIT_S, min(slow_s, _LONGEST_LIMIT_S))
         beat = self._heartbeats.register("inference", limit_s)
         self._notifier.ready(f"{loaded.status.name} serves {show_source(self._request)}")
         loop = InferenceLoop(serving.source, serving.recognizer, self._config.loop, serving.sinks, beat)

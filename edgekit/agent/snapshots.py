@@ -107,9 +107,10 @@ class SnapshotMaker:
         self._num_answers = 0
 
     def begin(self, source: FrameSource, model: ModelStatus) -> None:
-        """Learn what serves from now on. Latency begins anew: one model's must not be told as another's."""
+        """Learn what serves from now on. Latency and answer begin anew: one model's must not be told as another's."""
         if self._model is not None:
             self._latency = LatencyRecorder()
+            self._answer = None
         self._source, self._model = source, model
         self._fps_out = RateMeter()  # the time before anything served is no part of a rate
 
@@ -137,7 +138,7 @@ class SnapshotMaker:
             detail=self._detail(overdue),
             camera=camera,
             model=self._model,
-            answer=describe_answer(self._answer),
+            answer=describe_answer(None if camera.state == "lost" else self._answer),  # what was seen once is no answer
             fps_out=self._fps_out.update(time.monotonic(), self._num_answers),
             num_answers=self._num_answers,
             recent=self._recent,

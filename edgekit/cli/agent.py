@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli import installing
+from edgekit.cli import installing, updating
 from edgekit.cli.console import plain_table, print_json, show
 
 app = typer.Typer(
@@ -116,3 +116,4 @@ def samples_command(
 
 
 installing.register(app)
+updating.register(app)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import getpass
 import os
@@ -136,6 +135,8 @@ def board_layout() -> Layout:
 
 def run_async(work: Coroutine[Any, Any, Result]) -> Result:
     """Run to its end; Ctrl-C ends the connections in good order first."""
+    import asyncio
+
     return asyncio.run(work)
 
 

@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from edgekit.cli.boards import AcceptOption, GroupOption, IdentityOption, JsonOption
@@ -47,6 +48,10 @@ def flash(
     ] = None,
     token_file: Annotated[Path | None, typer.Option(help="File with the token that viewers need.")] = None,
     mqtt: Annotated[str | None, typer.Option(metavar="HOST[:PORT]", help="Broker that it reports to.")] = None,
+    updates: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where it looks for signed updates, as edgekit publish wrote them."),
+    ] = None,
     no_camera: Annotated[
         bool, typer.Option("--no-camera", help="Let the trial do without live frames; that is written down.")
     ] = False,
@@ -74,7 +79,7 @@ def flash(
         wheel=read_own_wheel(),
         pin=boards.pin_key,
         wheels=None if wheels is None else read_wheelhouse(wheels),
-        settings=read_settings(camera, http, token_file, mqtt),
+        settings=msgspec.structs.replace(read_settings(camera, http, token_file, mqtt), updates=_address(updates)),
         layout=boards.board_layout(),
         root_json=None if trust is None else read_root(trust),
         options=InstallOptions(no_camera=no_camera, soak_s=soak, again=again, downgrade=downgrade),
@@ -159,6 +164,16 @@ def read_settings(camera: str | None, http: str | None, token_file: Path | None,
         token=token,
         mqtt=None if mqtt is None else (broker or "localhost", broker_port),
     )
+
+
+def _address(url: str | None) -> str | None:
+    """An address of updates that a board's client takes. Raises UsageError."""
+    from edgekit.agent.update.config import UpdateSection
+    from edgekit.core.board import HOST_BOARD
+
+    if url is not None:
+        UpdateSection(url=url).resolve(HOST_BOARD).check()
+    return url
 
 
 def read_root(trust: Path) -> str:

@@ -58,12 +58,12 @@ def install_command(
     settings = read_settings(config)
     trial = TrialSettings(
         model=settings.model,
-        frames=_frames(settings, (camera, snapshot, token_file), no_camera=no_camera, num=frames),
+        frames=read_frames(settings, (camera, snapshot, token_file), no_camera=no_camera, num=frames),
         soak_s=soak,
         deadline_s=TrialSettings().deadline_s + soak,
     )
     request = InstallRequest(trial=trial, again=again, downgrade=downgrade, any_board=any_board)
-    _end(_install(bundle, _state_dir(state, settings), request), as_json=as_json)
+    _end(install_bundle(bundle, find_folder(state, settings), request), as_json=as_json)
 
 
 def rollback_command(
@@ -75,7 +75,7 @@ def rollback_command(
     from edgekit.agent.install.installer import Installer
     from edgekit.agent.install.serving import hand_over
 
-    folder = _state_dir(state)
+    folder = find_folder(state)
     with _interruptible():
         report = Installer(folder, activate=hand_over(folder)).rollback(reason)
     if as_json:
@@ -90,7 +90,7 @@ def recover_command(state: StateOption = None, as_json: JsonOption = False) -> N
     """Settle what an interrupted installation left. To be run before the agent starts; does nothing otherwise."""
     from edgekit.agent.install.installer import Installer
 
-    report = Installer(_state_dir(state)).recover()
+    report = Installer(find_folder(state)).recover()
     if as_json:
         print_json(report)
     else:
@@ -102,7 +102,7 @@ def releases_command(state: StateOption = None, as_json: JsonOption = False) -> 
     """List what is installed, what is in quarantine and why, and what happened last."""
     from edgekit.agent.install.overview import read_overview
 
-    overview = read_overview(_state_dir(state))
+    overview = read_overview(find_folder(state))
     if as_json:
         print_json(overview)
         return
@@ -127,7 +127,8 @@ def register(app: typer.Typer) -> None:
     app.command("recover")(recover_command)
 
 
-def _install(bundle: Path, folder: Path, request: InstallRequest) -> InstallReport:
+def install_bundle(bundle: Path, folder: Path, request: InstallRequest) -> InstallReport:
+    """Install a bundle or a delta, and tell the agent that serves. Raises as `full_bundle` and `Installer.install`."""
     from edgekit.agent.install.installer import Installer
     from edgekit.agent.install.patching import full_bundle
     from edgekit.agent.install.serving import hand_over
@@ -141,20 +142,30 @@ def _end(report: InstallReport, *, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
-        for finding in report.findings:
-            show(f"{_STARS[finding.outcome]:>8}  {finding.rule}: {finding.detail}")
-        told = {
-            "committed": f"{_named(report)} serves",
-            "unchanged": f"{_named(report)} serves already",
-            "rolled_back": f"{_named(report)} may not serve: {report.detail}; {_short(report.serving)} serves on",
-            "failed": f"{_named(report)} could not be tried: {report.detail}; {_short(report.serving)} serves on",
-        }
-        show(f"{told[report.result]} ({report.seconds:.1f} s)")
-    if report.result not in ("committed", "unchanged"):
+        for line in report_lines(report):
+            show(line)
+    if not is_serving(report):
         raise typer.Exit(1)
 
 
-def _frames(
+def report_lines(report: InstallReport) -> list[str]:
+    """How an installation ended, for people."""
+    lines = [f"{_STARS[finding.outcome]:>8}  {finding.rule}: {finding.detail}" for finding in report.findings]
+    told = {
+        "committed": f"{_named(report)} serves",
+        "unchanged": f"{_named(report)} serves already",
+        "rolled_back": f"{_named(report)} may not serve: {report.detail}; {_short(report.serving)} serves on",
+        "failed": f"{_named(report)} could not be tried: {report.detail}; {_short(report.serving)} serves on",
+    }
+    return [*lines, f"{told[report.result]} ({report.seconds:.1f} s)"]
+
+
+def is_serving(report: InstallReport) -> bool:
+    """Whether what was to be installed serves."""
+    return report.result in ("committed", "unchanged")
+
+
+def read_frames(
     settings: AgentConfig, sources: tuple[str | None, str | None, Path | None], *, no_camera: bool, num: int
 ) -> FrameSettings:
     """Where live frames come from: as told, else the page of the agent that serves."""
@@ -177,7 +188,8 @@ def _frames(
     return FrameSettings(snapshot_url=snapshot or f"http://127.0.0.1:{port}/snapshot.jpg", token=token, num=num)
 
 
-def _state_dir(state: Path | None, settings: AgentConfig | None = None) -> Path:
+def find_folder(state: Path | None, settings: AgentConfig | None = None) -> Path:
+    """The agent's state folder: as told, as configured, or as `agent run` takes it. Raises as `find_state_dir`."""
     from edgekit.agent.config import find_state_dir
 
     asked = str(state) if state is not None else (None if settings is None else settings.state_dir)

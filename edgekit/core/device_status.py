@@ -36,7 +36,7 @@ class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
         source: Device, address or path; without user name and password.
         state: What it does.
         detail: Why, for people; "" when there is nothing to add.
-        width: Of the pictures, pixels; 0 before the first.
+        width: Of the pictures as the camera sends them, pixels; 0 before the first.
         height: Of the pictures.
         declared_fps: What the camera says it delivers; None when it does not say.
         fps_in: Frames grabbed per second, over the last seconds.
@@ -277,7 +277,7 @@ class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True):
         detail: Why, for people.
         camera: The camera.
         model: The model; None while it loads.
-        answer: The newest answer; None before the first.
+        answer: The newest answer; None before the first, and while the camera is lost.
         fps_out: Frames answered per second, over the last seconds.
         num_answers: Since the agent started.
         recent: The last complete window; None before the first.

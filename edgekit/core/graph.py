@@ -11,6 +11,7 @@ TFLite. Operators carry ONNX names and ONNX meaning (opset 20), restricted to on
   into pads. `GlobalAveragePool` keeps [N, C, 1, 1]. `Flatten` gives [N, rest].
 - `Relu`; `Clip`: attributes min, max (ReLU6 is Clip 0 to 6); `Sigmoid`; `HardSwish`; `HardSigmoid` (alpha, beta);
   `Softmax` (axis).
+- `LRN` (size, alpha, beta, bias): x / (bias + alpha / size * sum of the squares of `size` neighbour channels) ** beta.
 - `Add`, `Mul`: two inputs, one of which may be a constant or broadcast [N, C, 1, 1].
 - `Concat`: axis. `Split`: axis, split (sizes), several outputs. `Slice`: axis, start, end (step 1).
 - `ChannelShuffle`: groups (Zhang et al. 2018): [N, g * n, H, W] -> view [g, n] -> transpose -> [N, n * g, H, W].

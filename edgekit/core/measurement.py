@@ -79,10 +79,11 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     n: int
 
 
-def wilson_interval(num_right: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(num_right: float, n: float, z: float = 1.959964) -> tuple[float, float]:
     """95 % score interval of a share (Wilson 1927), (0, 1) for n = 0.
 
-    `num_right` may be a fraction: a tie for the best answer counts in part (`edgekit.evaluate.metrics`).
+    `num_right` may be a fraction: a tie for the best answer counts in part (`edgekit.evaluate.metrics`). So may `n`,
+    where pictures of rare classes weigh more (`edgekit.evaluate.classwise`).
 
     >>> [round(bound, 3) for bound in wilson_interval(90, 100)]
     [0.826, 0.945]

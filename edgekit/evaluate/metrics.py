@@ -35,9 +35,9 @@ def accuracy(logits: Logits, labels: Labels) -> Accuracy:
     Raises:
         DataError: Shapes that do not fit, a label out of range, or logits that are not finite.
     """
-    _check_logits(logits)
+    check_logits(logits)
     num, num_classes = logits.shape
-    _check_labels(labels, num, num_classes)
+    check_labels(labels, num, num_classes)
     credit = float(top_k_credit(logits, labels, 1).sum())
     top5 = float(top_k_credit(logits, labels, 5).sum()) / num if num and num_classes > 5 else None
     return Accuracy(top1=credit / num if num else 0.0, top5=top5, n=num, ci95=wilson_interval(credit, num))
@@ -72,8 +72,8 @@ def agreement(logits: Logits, reference: Logits) -> Agreement:
     Raises:
         DataError: Shapes that differ, or logits that are not finite.
     """
-    _check_logits(logits)
-    _check_logits(reference)
+    check_logits(logits)
+    check_logits(reference)
     if logits.shape != reference.shape:
         raise DataError(f"logits of shapes {list(logits.shape)} and {list(reference.shape)} cannot be compared")
     num = logits.shape[0]
@@ -96,7 +96,7 @@ def answers(logits: Logits, *, seed: int = 0) -> npt.NDArray[np.int64]:
     Raises:
         DataError: Logits that are not finite or not [n, classes].
     """
-    _check_logits(logits)
+    check_logits(logits)
     if logits.shape[0] == 0:
         return np.empty(0, np.int64)
     best = logits == logits.max(axis=1, keepdims=True)
@@ -111,16 +111,21 @@ def confusion(logits: Logits, labels: Labels, num_classes: int) -> npt.NDArray[n
         DataError: Shapes that do not fit, a label out of range, or logits that are not finite.
     """
     given = answers(logits)
-    _check_labels(labels, logits.shape[0], num_classes)
+    check_labels(labels, logits.shape[0], num_classes)
     if logits.shape[1] != num_classes:
         raise DataError(f"logits have {logits.shape[1]} classes, expected {num_classes}")
-    if labels.size == 0:
-        return np.zeros((num_classes, num_classes), np.int64)
+    if labels.size == 0 or num_classes == 1:  # scikit-learn asks for a picture, and warns of one class
+        return np.full((num_classes, num_classes), labels.size, np.int64)
     counts = confusion_matrix(labels, given, labels=np.arange(num_classes))
     return np.asarray(counts, np.int64)
 
 
-def _check_logits(logits: Logits) -> None:
+def check_logits(logits: Logits) -> None:
+    """Refuse answers that nothing can be measured on.
+
+    Raises:
+        DataError: Not [n, classes], or NaN or infinite.
+    """
     if logits.ndim != 2 or logits.shape[1] < 1:
         raise DataError(f"logits have shape {list(logits.shape)}, expected [n, classes]")
     broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
@@ -128,7 +133,12 @@ def _check_logits(logits: Logits) -> None:
         raise DataError(f"logits of {broken.size} pictures are NaN or infinite, the first at index {broken[0]}")
 
 
-def _check_labels(labels: Labels, num: int, num_classes: int) -> None:
+def check_labels(labels: Labels, num: int, num_classes: int) -> None:
+    """Refuse labels that are not [num] whole numbers from 0 to num_classes - 1.
+
+    Raises:
+        DataError: They are not.
+    """
     if labels.shape != (num,):
         raise DataError(f"labels have shape {list(labels.shape)}, expected [{num}] as many as logits")
     if num and (labels.min() < 0 or labels.max() >= num_classes):

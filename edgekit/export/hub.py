@@ -19,6 +19,7 @@ from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.export.onnx_reader import read_onnx
 from edgekit.export.torch_graph import trace
 from edgekit.export.unshuffle import unshuffle
+from edgekit.models.counting import count_params
 from edgekit.models.weights import CHECKPOINT_NAME, load_weights, resolve_options
 from edgekit.models.zoo import build_model, model_name, with_sizes
 from edgekit.runtime.preprocess import normalize
@@ -182,7 +183,7 @@ def _from_torch(
         graph=graph,
         card=ModelCard(model=name, scheme="float", labels=labels, preprocess=spec),
         dataset=dataset,
-        num_params=sum(parameter.numel() for parameter in module.parameters()),
+        num_params=count_params(module),
         trained=dataset is not None,
         torch_logits=torch_logits,
     )

@@ -232,6 +232,16 @@ def _softmax(call: OnnxCall) -> Value:
     return call.emit("Softmax", [value.name], {"axis": axis})
 
 
+def _response_norm(call: OnnxCall) -> Value:
+    attrs: dict[str, Attribute] = {
+        "size": call.integer("size", 1),
+        "alpha": call.number("alpha", 1e-4),
+        "beta": call.number("beta", 0.75),
+        "bias": call.number("bias", 1.0),
+    }
+    return call.emit("LRN", [_require_picture(call).name], attrs)
+
+
 LAYER_CONVERSIONS: Mapping[str, Conversion] = {
     "Conv": _conv,
     "Gemm": _gemm,
@@ -254,6 +264,7 @@ LAYER_CONVERSIONS: Mapping[str, Conversion] = {
     "Sigmoid": _unary,
     "HardSwish": _unary,
     "HardSigmoid": _hard_sigmoid,
+    "LRN": _response_norm,
     "Softmax": _softmax,
 }
 """Operators that compute."""

@@ -171,6 +171,7 @@ _LOWERINGS: Mapping[str, Emit] = {
     "Sigmoid": _direct(),
     "HardSwish": _direct(),
     "HardSigmoid": _direct("alpha", "beta"),
+    "LRN": _direct("size", "alpha", "beta", "bias"),
     "Softmax": _direct("axis"),
     "Add": _direct(),
     "Mul": _direct(),

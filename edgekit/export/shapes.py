@@ -178,6 +178,7 @@ RULES: Mapping[str, Rule] = {
     "Sigmoid": _same,
     "HardSwish": _same,
     "HardSigmoid": _same,
+    "LRN": _same,
     "Softmax": _same,
     "Add": _broadcast,
     "Mul": _broadcast,

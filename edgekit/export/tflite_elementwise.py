@@ -20,6 +20,8 @@ _ACTIVATION_OPS = {
     RELU6: Op.RELU6,
     schema.ActivationFunctionType.RELU_N1_TO_1: Op.RELU_N1_TO_1,
 }
+GATE_GRID = (1 / 255, -128)
+"""Exactly 0 to 1."""
 PROBABILITY_GRID = (1 / 256, -128)
 """What LOGISTIC and SOFTMAX write in int8, fixed by TFLite."""
 
@@ -79,8 +81,14 @@ def lower_sigmoid(lowering: Lowering, node: Node) -> None:
 
 
 def lower_hard_swish(lowering: Lowering, node: Node) -> None:
-    """HARD_SWISH."""
-    _unary(lowering, node, lowering.value(node.inputs[0]), Op.HARD_SWISH, schema.HardSwishOptionsT())
+    """HARD_SWISH; in int8, which XNNPACK does not take, x times the gate that `lower_hard_sigmoid` writes."""
+    x = lowering.value(node.inputs[0])
+    if lowering.quantized is None:
+        _unary(lowering, node, x, Op.HARD_SWISH, schema.HardSwishOptionsT())
+        return
+    gate = lowering.declare(f"{node.name}/gate", x.dims, _grid(*GATE_GRID))
+    _gate(lowering, node, x, gate)
+    _unary(lowering, node, x, Op.MUL, schema.MulOptionsT(), operands=(gate.index,))
 
 
 def lower_softmax(lowering: Lowering, node: Node) -> None:
@@ -99,7 +107,7 @@ def lower_softmax(lowering: Lowering, node: Node) -> None:
 
 
 def lower_hard_sigmoid(lowering: Lowering, node: Node) -> None:
-    """HardSigmoid with slope 1/6 and offset 1/2 as relu6(x + 3) / 6; the middle value's int8 grid is 0 to 6.
+    """HardSigmoid with slope 1/6 and offset 1/2: relu6(x + 3) / 6, in int8 x / 6 + 1/2 on a grid that ends at 0 and 1.
 
     Raises:
         UnsupportedOpError: Another slope or offset.
@@ -107,14 +115,37 @@ def lower_hard_sigmoid(lowering: Lowering, node: Node) -> None:
     if not np.allclose((node.float("alpha"), node.float("beta")), (1 / 6, 0.5), rtol=1e-4):
         raise lowering.unsupported(node, "only alpha 1/6 and beta 1/2 can be expressed")
     x = lowering.value(node.inputs[0])
-    is_int8 = lowering.quantized is not None
-    middle_grid = _grid(6 / 255, -128) if is_int8 else None
-    middle = lowering.declare(f"{node.name}/relu6", x.dims, middle_grid)
-    three = _scalar(lowering, f"{node.name}/three", 3.0)
-    lowering.emit(Op.ADD, [x.index, three], [middle], schema.AddOptionsT(fusedActivationFunction=RELU6))
-    sixth = _scalar(lowering, f"{node.name}/sixth", 1 / 6)
-    middle = msgspec.structs.replace(middle, flat=x.flat)
-    _unary(lowering, node, middle, Op.MUL, schema.MulOptionsT(), operands=(sixth,))
+    grid = lowering.grid(node.output)
+    if grid is None:
+        middle = lowering.declare(f"{node.name}/relu6", x.dims, None)
+        three, sixth = (
+            _scalar(lowering, f"{node.name}/{name}", value) for name, value in (("three", 3), ("sixth", 1 / 6))
+        )
+        lowering.emit(Op.ADD, [x.index, three], [middle], schema.AddOptionsT(fusedActivationFunction=RELU6))
+        middle = msgspec.structs.replace(middle, flat=x.flat)
+        _unary(lowering, node, middle, Op.MUL, schema.MulOptionsT(), operands=(sixth,))
+        return
+    gate = lowering.declare(node.output, x.dims, grid)
+    if grid_implies(grid, (0.0, 1.0)):
+        _gate(lowering, node, x, gate)
+    else:
+        ends = lowering.declare(f"{node.name}/gate", x.dims, _grid(*GATE_GRID))
+        _gate(lowering, node, x, ends)
+        lowering.emit(Op.QUANTIZE, [ends.index], [gate], schema.QuantizeOptionsT())
+    lowering.bind(node.output, msgspec.structs.replace(gate, flat=x.flat))
+
+
+def _gate(lowering: Lowering, node: Node, x: Value, gate: Value) -> None:
+    """X / 6 + 1/2, on a grid whose ends clip it. The division keeps the integers and changes their scale only."""
+    if x.params is None:
+        raise GraphError(f"{lowering.graph.name}: node {node.name}: the input has no grid")
+    sixth_grid = _grid(x.params.scale[0] / np.float32(6), int(x.params.zero_point[0]))
+    sixth = lowering.declare(f"{node.name}/sixth", x.dims, sixth_grid)
+    factor, half = (
+        _scalar(lowering, f"{node.name}/{name}", value) for name, value in (("factor", 1 / 6), ("half", 0.5))
+    )
+    lowering.emit(Op.MUL, [x.index, factor], [sixth], schema.MulOptionsT())
+    lowering.emit(Op.ADD, [sixth.index, half], [gate], schema.AddOptionsT())
 
 
 def lower_add(lowering: Lowering, node: Node) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from edgekit.core.graph import Node
 from edgekit.export import tflite_elementwise as elementwise
 from edgekit.export import tflite_movement as movement
+from edgekit.export import tflite_normalization as normalization
 from edgekit.export import tflite_pooling as pooling
 from edgekit.export import tflite_weighted as weighted
 from edgekit.export.tflite_lowering import Emitter, Lowering
@@ -23,6 +24,7 @@ EMITTERS: Mapping[str, Emitter] = {
     "GlobalAveragePool": pooling.lower_global_average_pool,
     "HardSigmoid": elementwise.lower_hard_sigmoid,
     "HardSwish": elementwise.lower_hard_swish,
+    "LRN": normalization.lower_response_norm,
     "MaxPool": pooling.lower_max_pool,
     "Mul": elementwise.lower_mul,
     "Pad": pooling.lower_pad,

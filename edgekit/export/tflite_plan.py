@@ -37,6 +37,7 @@ _KEEPS_SIGN = frozenset(
         "Add",
         "Mul",
         "HardSwish",
+        "LRN",
     }
 )
 """Operators whose output is nowhere negative if no input is (constants are checked apart)."""

@@ -17,6 +17,7 @@ class Op(enum.IntEnum):
 
     ADD = BuiltinOperator.ADD
     AVERAGE_POOL_2D = BuiltinOperator.AVERAGE_POOL_2D
+    CAST = BuiltinOperator.CAST
     CONCATENATION = BuiltinOperator.CONCATENATION
     CONV_2D = BuiltinOperator.CONV_2D
     DEPTHWISE_CONV_2D = BuiltinOperator.DEPTHWISE_CONV_2D
@@ -24,6 +25,7 @@ class Op(enum.IntEnum):
     FULLY_CONNECTED = BuiltinOperator.FULLY_CONNECTED
     GATHER = BuiltinOperator.GATHER
     HARD_SWISH = BuiltinOperator.HARD_SWISH
+    LOCAL_RESPONSE_NORMALIZATION = BuiltinOperator.LOCAL_RESPONSE_NORMALIZATION
     LOGISTIC = BuiltinOperator.LOGISTIC
     MAXIMUM = BuiltinOperator.MAXIMUM
     MAX_POOL_2D = BuiltinOperator.MAX_POOL_2D

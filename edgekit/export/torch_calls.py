@@ -18,6 +18,7 @@ from edgekit.export.torch_layers import (
     conv_pads,
     flatten,
     pool,
+    response_norm,
     silu,
     softmax,
     zero_pad,
@@ -245,6 +246,10 @@ def _silu(walk: Walk, x: Value, inplace: bool = False) -> Value:
     return silu(walk, x)
 
 
+def _response_norm(walk: Walk, x: Value, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Value:
+    return response_norm(walk, x, size, alpha, beta, k)
+
+
 def _softmax(walk: Walk, x: Value, dim: int | None = None, **_kwargs: object) -> Value:
     return softmax(walk, x, dim)
 
@@ -266,6 +271,7 @@ _CONVERSIONS: tuple[tuple[Call, tuple[Any, ...]], ...] = (
     (_silu, (F.silu,)),
     (_clamp, (torch.clamp, torch.clip, "clamp", "clamp_", "clip")),
     (_hardtanh, (F.hardtanh,)),
+    (_response_norm, (F.local_response_norm,)),
     (_softmax, (F.softmax, torch.softmax, "softmax")),
     (_identity, (F.dropout, F.dropout2d, "contiguous", "to", "float", "clone", "detach")),
     (_concat, (torch.cat, torch.concat, torch.concatenate)),

@@ -147,6 +147,13 @@ def silu(walk: Walk, x: Value) -> Value:
     return walk.emit_one("Mul", [x.name, gate.name])
 
 
+def response_norm(walk: Walk, x: Value, size: int, alpha: float, beta: float, k: float) -> Value:
+    """Local response normalization across channels (Krizhevsky et al. 2012, section 3.3)."""
+    if len(x.shape) != 4 or size % 2 == 0:  # torch and ONNX put the middle of an even window on different channels
+        raise walk.unsupported(f"local response normalization over {size} channels of an input of shape {x.shape}")
+    return walk.emit_one("LRN", [x.name], {"size": size, "alpha": alpha, "beta": beta, "bias": k})
+
+
 def zero_pad(walk: Walk, x: Value, padding: tuple[int, ...], value: float) -> Value:
     """Pad a picture by torch's (left, right, top, bottom)."""
     if len(padding) not in (2, 4) or len(x.shape) != 4:
@@ -196,6 +203,7 @@ LAYERS: Mapping[type | str, LayerConversion] = {
     nn.MaxPool2d: max_pool,
     nn.AvgPool2d: avg_pool,
     nn.AdaptiveAvgPool2d: lambda walk, layer, x: adaptive_avg_pool(walk, x, layer.output_size),
+    nn.LocalResponseNorm: lambda walk, layer, x: response_norm(walk, x, layer.size, layer.alpha, layer.beta, layer.k),
     nn.Dropout: _identity,
     nn.Dropout2d: _identity,
     nn.Identity: _identity,

@@ -25,6 +25,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
         tolerance: Relative rounding of the source's parameter count; 0 when it is exact.
         macs_tolerance: Relative rounding of the source's multiply-accumulates, which none gives exactly.
         top1: Published ImageNet top-1 in percent, None where there is none.
+        top5: The same of the five best answers.
     """
 
     num_params: int | None
@@ -36,6 +37,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     tolerance: float = 0.0
     macs_tolerance: float = 0.015
     top1: float | None = None
+    top5: float | None = None
 
 
 class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +74,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
         name: File name, the prefix of every variant name.
         title: Name as papers write it.
         paper: Reference.
+        year: Of the paper.
         variants: Variant name -> published figures.
         build: Makes the network.
         takes_width: Whether `width` is free; otherwise only the variants exist.
@@ -82,6 +85,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     title: str
     paper: str
+    year: int
     variants: dict[str, Published]
     build: Callable[[BuildOptions], nn.Module]
     takes_width: bool = False

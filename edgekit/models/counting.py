@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from edgekit.models.architecture import BuildOptions
+from edgekit.models.layers import AuxiliaryHead
 from edgekit.models.zoo import build_model
 
 _SKIPPED = {
@@ -18,6 +19,11 @@ _SKIPPED = {
     functional.relu,
     functional.relu6,
     functional.hardtanh,
+    functional.hardsigmoid,
+    functional.hardswish,
+    functional.local_response_norm,
+    torch.relu,
+    torch.sigmoid,
     functional.dropout,
     torch.Tensor.normal_,
     torch.Tensor.uniform_,
@@ -75,8 +81,14 @@ def _convolve_shape(
 
 
 def count_params(module: nn.Module) -> int:
-    """Number of parameters (BatchNorm's scale and shift included, its running statistics not, as papers count)."""
-    return sum(parameter.numel() for parameter in module.parameters())
+    """Number of parameters (BatchNorm's scale and shift included, its running statistics not, as papers count).
+
+    Classifiers that serve training only are not counted.
+    """
+    heads = [part for part in module.modules() if isinstance(part, AuxiliaryHead)]
+    return sum(parameter.numel() for parameter in module.parameters()) - sum(
+        parameter.numel() for head in heads for parameter in head.parameters()
+    )
 
 
 def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:

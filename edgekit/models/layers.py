@@ -117,6 +117,35 @@ class ConvMaker:
         return nn.Sequential(*layers)
 
 
+class SqueezeExcite(nn.Module):
+    """Weigh every channel by what all channels hold on average (Hu et al. 2017, arXiv:1709.01507, eq. 2 to 4).
+
+    The two layers are 1x1 convolutions on the pooled map, which every exporter reads without a reshape.
+
+    Args:
+        channels: Of the map.
+        squeezed: Of the hidden layer.
+        gate: The paper's sigmoid, or MobileNet V3's hard one.
+    """
+
+    def __init__(self, channels: int, squeezed: int, *, gate: type[nn.Sigmoid | nn.Hardsigmoid] = nn.Sigmoid) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.squeeze = nn.Conv2d(channels, squeezed, 1)
+        self.activation = nn.ReLU(inplace=True)
+        self.excite = nn.Conv2d(squeezed, channels, 1)
+        self.gate = gate()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, c, h, w] -> the same shape."""
+        return x * self.gate(self.excite(self.activation(self.squeeze(self.pool(x)))))
+
+
+def hidden_linear(in_features: int, out_features: int, dropout: float) -> list[nn.Module]:
+    """Linear layer, ReLU, dropout: the hidden layers of the early networks."""
+    return [nn.Linear(in_features, out_features), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+
+
 class ChannelShuffle(nn.Module):
     """Mix the channels of `groups` groups (Zhang et al. 2018, ShuffleNet, section 3.1).
 
@@ -154,6 +183,33 @@ class GlobalAveragePool(nn.Module):
             # The same mean, whose gradient stays in channels-last memory (the pooling operator's does not).
             return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
         return torch.flatten(nn.functional.adaptive_avg_pool2d(x, 1), 1)
+
+
+class AuxiliaryHead(nn.Module):
+    """A classifier on an inner layer that helps training and is no part of the network that answers.
+
+    The network's forward() does not call it; training does, with what the layer at `tap` gives. Its weights are in the
+    checkpoint, so that training resumes, and are not counted.
+
+    Args:
+        tap: Path of the layer in the network.
+        in_channels: Of that layer's output.
+        num_classes: Outputs.
+    """
+
+    def __init__(self, tap: str, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.tap, self.in_channels = tap, in_channels
+        self.pool = nn.AdaptiveAvgPool2d(4)
+        self.conv = nn.Conv2d(in_channels, 128, 1)
+        self.hidden = nn.Linear(128 * 4 * 4, 1024)
+        self.dropout = nn.Dropout(0.7)
+        self.classifier = nn.Linear(1024, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, c, h, w] -> logits [n, classes]."""
+        x = torch.flatten(torch.relu(self.conv(self.pool(x))), 1)
+        return self.classifier(self.dropout(torch.relu(self.hidden(x))))
 
 
 def initialize(module: nn.Module) -> None:

@@ -26,6 +26,7 @@ class ZooEntry(msgspec.Struct, frozen=True, kw_only=True):
         weights: Trained weights at hand, as "dataset (origin)"; None when it has to be trained first.
         top1: Measured test accuracy of those weights, 0..1; None when there are none, or it is not in their card.
         published: Figures of the paper; None for aliases.
+        year: Of the paper; None for aliases.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ZooEntry(msgspec.Struct, frozen=True, kw_only=True):
     weights: str | None
     top1: float | None = None
     published: Published | None = None
+    year: int | None = None
 
 
 class ZooListing(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +55,13 @@ def list_models() -> list[ZooEntry]:
         architecture = ARCHITECTURES.load(name)
         entries += [_describe_variant(architecture, variant) for variant in architecture.variants]
     return entries
+
+
+def list_systems() -> list[ZooEntry]:
+    """List the variants in the order of their years: what the size of a compact model is measured by."""
+    architectures = map(ARCHITECTURES.load, ARCHITECTURES.names)
+    entries = [_describe_variant(each, variant) for each in architectures for variant in each.variants]
+    return sorted(entries, key=lambda entry: (entry.year or 0, entry.name))
 
 
 def encode_listing(entries: list[ZooEntry]) -> bytes:
@@ -74,6 +83,7 @@ def _describe_variant(architecture: Architecture, variant: str) -> ZooEntry:
         num_classes=options.num_classes,
         weights=weights_at_hand(variant),
         published=published,
+        year=architecture.year,
     )
 
 

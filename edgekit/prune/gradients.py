@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekit.core.errors import DataError
+from edgekit.models.folded import lone_norms
 from edgekit.prune.importance import Scores, normalized
 
 Batch = tuple[Tensor, Tensor]
@@ -37,9 +38,11 @@ def taylor(module: nn.Module, batches: Iterable[Batch]) -> dict[str, Scores]:
     """
     sums: dict[str, Scores] = {}
     num_batches = 0
-    for pictures, labels in batches:
-        for name, (weight, gradient) in _gradients(module, pictures, labels, functional.cross_entropy).items():
-            change = (weight.double() * gradient.double()).flatten(1).sum(1).square().cpu().numpy()
+    weights = _layer_weights(module)
+    weights |= {name: module.get_parameter(f"{name}.weight") for name in lone_norms(module)}
+    for batch in batches:
+        for name, (weight, gradient) in _gradients(module, weights, batch, functional.cross_entropy).items():
+            change = (weight.double() * gradient.double()).reshape(len(weight), -1).sum(1).square().cpu().numpy()
             sums[name] = sums.get(name, 0.0) + change
         num_batches += 1
     _check_some(num_batches)
@@ -68,9 +71,10 @@ def squared_gradients(
     """
     sums: dict[str, npt.NDArray[np.float64]] = {}
     num_pictures = 0
+    weights = _layer_weights(module)
     for pictures, labels in batches:
         for picture, label in zip(pictures.split(1), labels.split(1), strict=True):
-            for name, (_, gradient) in _gradients(module, picture, label, loss).items():
+            for name, (_, gradient) in _gradients(module, weights, (picture, label), loss).items():
                 square = gradient.double().square().cpu().numpy()
                 sums[name] = sums[name] + square if name in sums else square
             num_pictures += 1
@@ -78,10 +82,16 @@ def squared_gradients(
     return {name: total / num_pictures for name, total in sums.items()}
 
 
-def _gradients(module: nn.Module, pictures: Tensor, labels: Tensor, loss: Loss) -> dict[str, tuple[Tensor, Tensor]]:
-    """(weight, its gradient) of every convolution and linear layer that the loss depends on."""
+def _layer_weights(module: nn.Module) -> dict[str, Tensor]:
     layers = {name: part for name, part in module.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)}
-    weights = {name: layer.weight for name, layer in layers.items()}
+    return {name: layer.weight for name, layer in layers.items()}
+
+
+def _gradients(
+    module: nn.Module, weights: Mapping[str, Tensor], batch: Batch, loss: Loss
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """(weight, its gradient) of every layer named that the loss depends on."""
+    pictures, labels = batch
     device = next(iter(weights.values())).device
     with evaluation_mode(module), torch.enable_grad():
         value = loss(module(pictures.to(device)), labels.to(device))

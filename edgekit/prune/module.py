@@ -12,6 +12,8 @@ from edgekit.models.widths import LayerWidth, resize_layers
 from edgekit.prune.cutting import cut_weight
 from edgekit.prune.plan import LayerCut, PrunePlan
 
+_NORM_ROWS = ("weight", "bias", "running_mean", "running_var")
+
 
 def cut_module(module: nn.Module, plan: PrunePlan) -> tuple[LayerWidth, ...]:
     """Cut a module in place; the weights that stay are kept as they are.
@@ -35,12 +37,15 @@ def cut_module(module: nn.Module, plan: PrunePlan) -> tuple[LayerWidth, ...]:
         except AttributeError as error:
             raise GraphError(f"the prune plan names layer {cut.layer!r}, which the model does not have") from error
         widths.append(_width(layer, cut))
+        if isinstance(layer, nn.BatchNorm2d):  # one that follows no convolution is a depthwise one in the hub graph
+            _keep_rows(kept, cut.layer, cut, _NORM_ROWS)
+            continue
         kept[f"{cut.layer}.weight"] = _cut_weight(layer, cut)
         _keep_rows(kept, cut.layer, cut, ("bias",))
         for norm in norms.get(cut.layer, ()):
             num = len(cut.kept_outputs)
             widths.append(LayerWidth(layer=norm, num_inputs=num, num_outputs=num))
-            _keep_rows(kept, norm, cut, ("weight", "bias", "running_mean", "running_var"))
+            _keep_rows(kept, norm, cut, _NORM_ROWS)
     resize_layers(module, widths)
     module.load_state_dict(kept)
     return tuple(widths)

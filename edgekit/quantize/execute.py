@@ -126,6 +126,11 @@ def _average_pool(node: Node, inputs: Inputs) -> FloatArray:
     return sum_pool_node(node, inputs[0]) / average_divisor(node, inputs[0].shape)
 
 
+def _response_norm(node: Node, inputs: Inputs) -> FloatArray:
+    alpha, beta, bias = (node.float(key) for key in ("alpha", "beta", "bias"))
+    return operators.response_norm(inputs[0], node.int("size"), alpha, beta, bias)
+
+
 def _slice(node: Node, inputs: Inputs) -> FloatArray:
     index = [slice(None)] * inputs[0].ndim
     index[node.int("axis")] = slice(node.int("start"), node.int("end"))
@@ -164,5 +169,6 @@ _ARITHMETIC: dict[str, Handler] = {
     "Sigmoid": lambda _, inputs: operators.sigmoid(inputs[0]),
     "HardSwish": lambda _, inputs: operators.hard_swish(inputs[0]),
     "HardSigmoid": lambda node, inputs: operators.hard_sigmoid(inputs[0], node.float("alpha"), node.float("beta")),
+    "LRN": _response_norm,
     "Softmax": lambda node, inputs: operators.softmax(inputs[0], node.int("axis")),
 }

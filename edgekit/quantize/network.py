@@ -277,6 +277,14 @@ def _shuffle(node: Node, inputs: Sequence[Tensor]) -> Tensor:
     return grouped.transpose(1, 2).reshape(n, channels, height, width)
 
 
+def _response_norm(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    size, before = node.int("size"), (node.int("size") - 1) // 2
+    squares = functional.pad(inputs[0].square(), (0, 0, 0, 0, before, size - 1 - before))
+    channels = inputs[0].shape[1]
+    total = torch.stack([squares[:, shift : shift + channels] for shift in range(size)]).sum(0)
+    return inputs[0] * (node.float("bias") + node.float("alpha") / size * total) ** -node.float("beta")
+
+
 def _slice(node: Node, inputs: Sequence[Tensor]) -> Tensor:
     index = [slice(None)] * inputs[0].ndim
     index[node.int("axis")] = slice(node.int("start"), node.int("end"))
@@ -301,5 +309,6 @@ _OPERATORS: dict[str, Callable[[Node, Sequence[Tensor]], Tensor]] = {
     "Sigmoid": lambda _, inputs: torch.sigmoid(inputs[0]),
     "HardSwish": lambda _, inputs: functional.hardswish(inputs[0]),
     "HardSigmoid": lambda node, inputs: torch.clamp(inputs[0] * node.float("alpha") + node.float("beta"), 0.0, 1.0),
+    "LRN": _response_norm,
     "Softmax": lambda node, inputs: torch.softmax(inputs[0], node.int("axis")),
 }

@@ -109,6 +109,16 @@ def softmax(x: FloatArray, axis: int) -> FloatArray:
     return powers / powers.sum(axis=axis, keepdims=True)
 
 
+def response_norm(x: FloatArray, size: int, alpha: float, beta: float, bias: float) -> FloatArray:
+    """Local response normalization across channels (Krizhevsky et al. 2012, section 3.3); alpha is divided by size."""
+    before = (size - 1) // 2
+    squares = np.pad(np.square(x), ((0, 0), (before, size - 1 - before), (0, 0), (0, 0)))
+    total = np.zeros_like(x)
+    for shift in range(size):
+        total += squares[:, shift : shift + x.shape[1]]
+    return x * np.asarray(bias + alpha / size * total, x.dtype) ** -beta
+
+
 def channel_shuffle(x: FloatArray, groups: int) -> FloatArray:
     """Interleave channel groups (Zhang et al. 2018): view [g, n], transpose, [n, g]."""
     n, channels, height, width = x.shape

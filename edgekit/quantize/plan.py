@@ -43,7 +43,7 @@ FIXED_OPS = frozenset({"Sigmoid", "Softmax"})
 ELEMENTWISE_OPS = frozenset({"Add", "Mul"})
 ACTIVATION_OPS = frozenset({"Relu", "Clip"})
 
-_FREE_OPS = frozenset({"GlobalAveragePool", "HardSwish", "HardSigmoid"})
+_FREE_OPS = frozenset({"GlobalAveragePool", "HardSwish", "HardSigmoid", "LRN"})
 _FUSING_OPS = frozenset({*WEIGHTED_OPS, "Add"})
 # Operators through which a later Relu can be drawn: f(relu(x)) = relu(f(x)). An average is not one of them.
 _COMMUTING_OPS = SHARING_OPS - ACTIVATION_OPS - {"AveragePool", "Pad"}

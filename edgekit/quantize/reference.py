@@ -9,8 +9,8 @@ Arithmetic is TFLite's (Jacob et al. 2018, section 2.2): int32 accumulators, req
   a 31-bit product and then its shift, so values just below the middle go up: by one step, in 0.6 % of the first
   layer's values there. Later layers see such steps as input, so whole networks agree to a few steps, not to the bit.
 - Add and Mul are computed on real values in float64; TFLite's Add first aligns its inputs to 2**20.
-- HardSwish, HardSigmoid, Sigmoid and Softmax are the float function of the input, rounded; TFLite computes HardSwish
-  and Softmax in 16-bit fixed point.
+- HardSwish, HardSigmoid, LRN, Sigmoid and Softmax are the float function of the input, rounded. TFLite computes Softmax
+  in 16-bit fixed point, and its files make the first three of several operators, each of which rounds to 8 bits.
 
 Sums run in float64 through BLAS, exact below 2**53; an int8 layer stays below 2**31.
 """

@@ -124,24 +124,31 @@ def size_chart(report: Report) -> SizeChart:
 
 def accuracy_chart(report: Report) -> AccuracyChart | None:
     """Dots and whiskers of every file with known accuracy; None when the pictures have no labels."""
-    rows = accuracy_rows(report)
-    if not rows:
-        return None
-    low = min(accuracy.ci95[0] for _, accuracy in rows)
-    high = max(accuracy.ci95[1] for _, accuracy in rows)
+    rows = [(name, accuracy.top1, accuracy.ci95) for name, accuracy in accuracy_rows(report)]
+    return whisker_chart(rows) if rows else None
+
+
+def whisker_chart(rows: Sequence[tuple[str, float, tuple[float, float]]]) -> AccuracyChart:
+    """Dots and whiskers of shares.
+
+    Args:
+        rows: Name, share and interval of each, one at least.
+    """
+    low = min(interval[0] for _, _, interval in rows)
+    high = max(interval[1] for _, _, interval in rows)
     values = nice_ticks(low, high)
     first, span = values[0], values[-1] - values[0]
     whiskers = tuple(
         Whisker(
             name=name,
-            value=accuracy.top1,
-            low=accuracy.ci95[0],
-            high=accuracy.ci95[1],
-            value_at=_percent(accuracy.top1 - first, span),
-            low_at=_percent(accuracy.ci95[0] - first, span),
-            high_at=_percent(accuracy.ci95[1] - first, span),
+            value=value,
+            low=interval[0],
+            high=interval[1],
+            value_at=_percent(value - first, span),
+            low_at=_percent(interval[0] - first, span),
+            high_at=_percent(interval[1] - first, span),
         )
-        for name, accuracy in rows
+        for name, value, interval in rows
     )
     ticks = tuple(Tick(value=value, at=_percent(value - first, span)) for value in values)
     return AccuracyChart(whiskers=whiskers, ticks=ticks)

@@ -81,8 +81,18 @@ class ConfusionSummary(msgspec.Struct, frozen=True, kw_only=True):
     weakest: tuple[ClassRates, ...]
 
 
-def summarize_confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> ConfusionSummary:
-    """Summarize a square matrix of counts. Classes without a name are called by their index."""
+def summarize_confusion(
+    matrix: Sequence[Sequence[int]],
+    class_names: Sequence[str],
+    rates: Sequence[tuple[float | None, float | None]] | None = None,
+) -> ConfusionSummary:
+    """Summarize a square matrix of counts. Classes without a name are called by their index.
+
+    Args:
+        matrix: Rows: right class, columns: answer.
+        class_names: In label order.
+        rates: Recall and precision of each class, where they are known better than the counts tell them; else None.
+    """
     names = [class_names[i] if i < len(class_names) else f"class {i}" for i in range(len(matrix))]
     row_sums = [sum(row) for row in matrix]
     column_sums = [sum(column) for column in zip(*matrix, strict=True)]
@@ -92,8 +102,8 @@ def summarize_confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[s
             num_pictures=row_sums[i],
             num_answers=column_sums[i],
             num_right=matrix[i][i],
-            recall=_share(matrix[i][i], row_sums[i]),
-            precision=_share(matrix[i][i], column_sums[i]),
+            recall=rates[i][0] if rates else _share(matrix[i][i], row_sums[i]),
+            precision=rates[i][1] if rates else _share(matrix[i][i], column_sums[i]),
         )
         for i, name in enumerate(names)
     )

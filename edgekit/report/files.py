@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -12,6 +13,8 @@ from edgekit.core.errors import IntegrityError, UsageError
 from edgekit.core.report import REPORT_VERSION, Report
 from edgekit.core.storage import write_text
 from edgekit.report.page import render_html
+
+Document = TypeVar("Document", bound=msgspec.Struct)
 
 JSON_NAME = "report.json"
 HTML_NAME = "report.html"
@@ -41,7 +44,7 @@ def write_report(report: Report, run_dir: Path) -> ReportFiles:
     return files
 
 
-def encode_report(report: Report) -> str:
+def encode_report(report: msgspec.Struct) -> str:
     """JSON text of a report, indented; numbers that are not finite become null (JSON has no word for them)."""
     indented = msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
     return _NUMBER_ARRAY.sub(_on_one_line, indented) + "\n"
@@ -58,33 +61,44 @@ def read_report(path: Path) -> Report:
         UsageError: There is no report at this place.
         IntegrityError: The file is no report, is damaged, or was written by a newer edgekit.
     """
-    if path.is_dir():
-        path /= JSON_NAME
+    hint = "a run folder holds one after `edgekit compress`"
+    return read_versioned(path / JSON_NAME if path.is_dir() else path, Report, REPORT_VERSION, hint)
+
+
+def read_versioned(path: Path, kind: type[Document], newest: int, hint: str) -> Document:
+    """Read a JSON document of a schema with versions. Raises as `read_report`.
+
+    Args:
+        path: The file.
+        kind: Its schema.
+        newest: Version of the schema that this edgekit writes.
+        hint: What makes such a file.
+    """
     try:
         document: object = msgspec.json.decode(path.read_bytes())
     except FileNotFoundError as error:
-        raise UsageError(f"no report at {path}", hint="a run folder holds one after `edgekit compress`") from error
+        raise UsageError(f"no report at {path}", hint=hint) from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise IntegrityError(f"{path} is no JSON document: {error}", hint="make the run again") from error
     version = document.get("version") if isinstance(document, dict) else None
     if not isinstance(version, int):
-        raise IntegrityError(f"{path} is no report: expected an object with a version", hint="give a report.json")
-    if version > REPORT_VERSION:
+        raise IntegrityError(f"{path} is no report: expected an object with a version", hint=f"give a {path.name}")
+    if version > newest:
         raise IntegrityError(
-            f"{path}: report version {version}, expected at most {REPORT_VERSION}",
+            f"{path}: report version {version}, expected at most {newest}",
             hint="it was written by a newer edgekit; upgrade to read it",
         )
     try:
-        return msgspec.convert(_restore_numbers(document, msgspec.inspect.type_info(Report)), Report)
+        return msgspec.convert(_restore_numbers(document, msgspec.inspect.type_info(kind)), kind)
     except msgspec.ValidationError as error:
         raise IntegrityError(f"{path} does not fit the report schema: {error}", hint="see docs/report.md") from error
 
 
-def without_surrogates(report: Report) -> Report:
+def without_surrogates(report: Document) -> Document:
     r"""A copy in which names that are not valid Unicode (file names in another encoding) read as `\udcff`."""
-    return msgspec.convert(_escape_surrogates(msgspec.to_builtins(report)), Report)
+    return msgspec.convert(_escape_surrogates(msgspec.to_builtins(report)), type(report))
 
 
 def _escape_surrogates(value: object) -> object:

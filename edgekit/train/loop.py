@@ -18,6 +18,7 @@ from edgekit.core.progress import Progress
 from edgekit.core.recipe import TrainSection
 from edgekit.models.checkpoint import load_into
 from edgekit.train.augment import Mixed
+from edgekit.train.auxiliary import AuxiliaryLoss
 from edgekit.train.device import has_bf16
 from edgekit.train.feed import Feed
 from edgekit.train.loss import total_loss
@@ -108,6 +109,7 @@ class Trainer:
         self.hooks = hooks
         self.teacher = teacher
         self.optimizer = make_optimizer(module, config)
+        self.auxiliary = AuxiliaryLoss(module)
         self.average = WeightAverage(module, config.ema_decay) if config.ema_decay else None
         self.num_batches = max(1, feed.num_pictures // config.batch_size)
         self.history: list[EpochRow] = []
@@ -154,7 +156,7 @@ class Trainer:
         torch.manual_seed(self.config.seed * 1_000_003 + epoch)
         self.hooks.progress.begin(f"epoch {epoch}/{self.config.epochs}", self.num_batches)
         try:
-            with retained_memory():
+            with retained_memory(), self.auxiliary.watching():
                 meter = self._run_steps(epoch)
             train_seconds = meter.seconds
             val_loss, val_top1 = self._validate()
@@ -203,6 +205,7 @@ class Trainer:
                     teacher_logits = self.teacher(pictures).float()
         logits = logits.float()
         loss = total_loss(logits, target, teacher_logits, config)
+        loss = loss + self.auxiliary.take(target, config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if config.grad_clip:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -10,12 +11,12 @@ import msgspec
 import pytest
 
 from bundles import with_manifest
-from edgekit.agent import unpacked
+from edgekit.agent import facts, unpacked
 from edgekit.agent.model import ModelSettings, load_model
 from edgekit.agent.unpacked import unpacked_model
 from edgekit.bundle.compatibility import DeviceFacts
 from edgekit.bundle.reading import Bundle, open_bundle, write_bundle
-from edgekit.core.errors import OutputError
+from edgekit.core.errors import OutputError, UsageError
 
 HOST = DeviceFacts(board="host_cpu")
 
@@ -87,6 +88,25 @@ def test_model_is_served_from_memory_when_nothing_can_be_written(
     model = load_model(tiny_bundle, ModelSettings(), blocked, facts=HOST)
     assert model.status.num_golden == 8
     assert "it stays in memory" in caplog.text
+
+
+def test_model_is_served_when_the_disk_is_full_and_memory_is_not(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk_usage = shutil.disk_usage
+
+    def full(place: Path) -> object:
+        usage = disk_usage(place)
+        return usage if place == facts.SHARED_MEMORY else usage._replace(free=0)
+
+    monkeypatch.setattr(facts, "free_memory_mib", lambda: None)
+    monkeypatch.setattr(shutil, "disk_usage", full)
+    assert load_model(tiny_bundle, ModelSettings(), tmp_path / "state").status.num_golden == 8
+
+    monkeypatch.setattr(facts, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: disk_usage(place)._replace(free=0))
+    with pytest.raises(UsageError, match="MiB of disk"):
+        load_model(tiny_bundle, ModelSettings(), tmp_path / "state")
 
 
 def test_place_in_memory_is_given_back(bundle: Bundle, tmp_path: Path) -> None:

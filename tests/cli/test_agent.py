@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -10,6 +11,8 @@ import re
 import select
 import signal
 import subprocess
+import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +24,7 @@ import msgspec
 import pytest
 
 from command_line import Outcome, assert_fails, edgekit, start_process
+from edgekit.cli.agent_running import signals_set
 from edgekit.core.device_status import DeviceStatus
 from mqtt_broker import Broker, Subscriber, running, unique, wait_until
 
@@ -171,6 +175,51 @@ class TestRun:
         assert agent.process.wait(timeout=DEADLINE_S) == 0
         agent.process.stdout = None
 
+    def test_reader_that_does_not_read_makes_nobody_wait(self, run_agent: Any) -> None:
+        agent = run_agent("--http", "127.0.0.1:0", "--camera", CAMERA)
+        agent.wait(state="serving")
+        port = port_of(agent.process.pid)
+        fcntl.fcntl(agent.process.stdout, fcntl.F_SETPIPE_SZ, 4096)  # full after one more line
+
+        def uptime_s() -> float:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=DEADLINE_S) as answer:
+                return json.load(answer)["uptime_s"]
+
+        end_s = uptime_s() + 5
+        wait_until(lambda: uptime_s() > end_s, "snapshots that nobody prints")
+        began = time.monotonic()
+        agent.process.send_signal(signal.SIGTERM)
+        assert agent.process.wait(timeout=DEADLINE_S) == 0
+        assert time.monotonic() - began < 10  # generous: the bar is two seconds on a board
+
+    def test_full_disk_under_its_output_is_an_error_of_one_line(self, bundle: Path, tmp_path: Path) -> None:
+        options = ["--bundle", bundle, "--camera", CAMERA, "--http", "off", "--state", tmp_path, "--json"]
+        with Path("/dev/full").open("wb") as full:
+            process = start_process("--quiet", "agent", "run", *options, stdout=full)
+            _, errors = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 3
+        assert errors.decode().startswith("error: cannot print: No space left on device")
+        assert "Traceback" not in errors.decode()
+
+    def test_closed_terminal_ends_it(self, bundle: Path, tmp_path: Path) -> None:
+        pid, terminal = pty.fork()
+        if pid == 0:
+            command = [sys.executable, "-m", "edgekit.cli.main", "agent", "run", "--bundle", str(bundle)]
+            os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+            os.execv(sys.executable, [*command, "--camera", CAMERA, "--http", "off", "--state", str(tmp_path)])
+        shown = b""
+        while b"serving" not in shown:
+            shown += os.read(terminal, 1 << 16)
+        os.close(terminal)
+        deadline = time.monotonic() + DEADLINE_S
+        while not (ended := os.waitpid(pid, os.WNOHANG))[0] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if not ended[0]:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        assert ended[0] == pid
+        assert os.waitstatus_to_exitcode(ended[1]) == 0
+
     def test_records_reach_the_broker_and_none_is_lost_when_the_agent_ends(
         self, run_agent: Any, tmp_path: Path
     ) -> None:
@@ -216,15 +265,13 @@ class TestRun:
     def test_page_and_metrics_stand_beside_a_serving_agent(self, run_agent: Any) -> None:
         agent = run_agent("--http", "127.0.0.1:0", "--camera", CAMERA)
         agent.wait(state="serving")
-        port = next(
-            int(line.split()[1].rpartition(":")[2], 16)
-            for line in Path(f"/proc/{agent.process.pid}/net/tcp").read_text().splitlines()[1:]
-            if line.split()[3] == "0A" and line.split()[9] in inodes_of(agent.process.pid)
-        )
+        port = port_of(agent.process.pid)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE_S) as answer:
             assert b"edgekit_" in answer.read()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/snapshot.jpg", timeout=DEADLINE_S) as answer:
             assert answer.read(2) == b"\xff\xd8"
+        agent.process.send_signal(signal.SIGTERM)
+        assert f"live page: http://127.0.0.1:{port}\n" in agent.errors()
 
     def test_settings_come_from_a_file_and_options_override_them(self, run_agent: Any, tmp_path: Path) -> None:
         settings = tmp_path / "agent.toml"
@@ -249,6 +296,27 @@ class TestRun:
         agent.wait(num_answers=2)
         agent.process.communicate(timeout=DEADLINE_S)
         assert agent.process.returncode == 0
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal_is_obeyed_when_it_comes_in_the_moment_in_which_the_main_thread_begins_to_wait(
+    number: signal.Signals,
+) -> None:
+    stop = threading.Event()
+    with signals_set(stop, stop.set):
+        with stop._cond:  # pyright: ignore[reportAttributeAccessIssue] - as `wait` does
+            os.kill(os.getpid(), number)
+        assert stop.wait(DEADLINE_S)
+
+
+def port_of(pid: int) -> int:
+    """Where a process listens."""
+    return next(
+        int(line.split()[1].rpartition(":")[2], 16)
+        for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+        if line.split()[3] == "0A" and line.split()[9] in inodes_of(pid)
+    )
 
 
 def inodes_of(pid: int) -> set[str]:

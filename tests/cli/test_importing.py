@@ -26,7 +26,7 @@ def test_import_makes_a_model_that_classifies(
     assert imported["num_zeros"] >= 1_244_448 - 415_921
     measured = edgekit("evaluate", run_dir / "float.onnx", "--data", "imagenet", "--json")
     assert measured.code == 0, measured.err
-    accuracy = json.loads(measured.out)["accuracy"]
+    accuracy = json.loads(measured.out)["model"]["scores"]["accuracy"]
     assert accuracy["n"] == 244
     assert 0.58 <= accuracy["top1"] <= 0.70
 

@@ -31,6 +31,26 @@ def test_zoo_is_one_line_per_model() -> None:
     assert {line.split()[0] for line in lines[1:]} >= set(variant_names())
 
 
+def test_zoo_table_of_sizes_sets_the_compact_beside_the_classic() -> None:
+    lines = edgekit("zoo", "--table", "size").out.splitlines()
+
+    assert lines[0].split()[:3] == ["system", "year", "parameters"]
+    rows = {line.split()[0]: line for line in lines[1:]}
+    assert rows.keys() >= set(variant_names())
+    years = [int(line.split()[1]) for line in lines[1:] if line.split()[0] in variant_names()]
+    assert years == sorted(years)
+    assert re.search(r"2012 +61\.10 M +714 M +244\.4 MB +56\.5 % +79\.1 %", rows["alexnet"])
+    assert re.search(r"4\.9 MB", rows["squeezenet1_1"])
+
+
+def test_zoo_json_of_sizes_has_years_and_published_accuracy() -> None:
+    models = {model["name"]: model for model in edgekit("zoo", "--table", "size", "--json").document["models"]}
+
+    assert models["vgg16"]["year"] == 2014
+    assert models["vgg16"]["published"]["top1"] == 71.5
+    assert models["resnet50"]["published"]["top5"] == 92.9
+
+
 def test_doctor_json_tells_versions_and_that_all_is_well() -> None:
     document = edgekit("doctor", "--json").document
 
@@ -78,9 +98,10 @@ def test_classify_names_a_picture_that_it_cannot_read(compressed: tuple[Path, Ou
 def test_evaluate_measures_the_files_accuracy(compressed: tuple[Path, Outcome], colours: Path) -> None:
     outcome = edgekit("evaluate", compressed[0], "--data", colours, "--json")
 
-    assert outcome.document["accuracy"]["top1"] == 1.0
-    assert outcome.document["accuracy"]["n"] == compressed[1].document["dataset"]["n"]
-    assert "top-1 100.00%" in edgekit("evaluate", compressed[0] / "model.onnx", "--data", colours).out
+    accuracy = outcome.document["model"]["scores"]["accuracy"]
+    assert (accuracy["top1"], accuracy["n"]) == (1.0, compressed[1].document["dataset"]["n"])
+    assert outcome.document["model"]["about"]["file"] == "model.tflite"
+    assert "Top-1 accuracy 100.0 %" in edgekit("evaluate", compressed[0] / "model.onnx", "--data", colours).out
 
 
 def test_bench_measures_in_turns(compressed: tuple[Path, Outcome]) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.counting import measure
-from edgekit.models.layers import GlobalAveragePool
+from edgekit.models.layers import SMALL_IMAGE, GlobalAveragePool
 from edgekit.models.zoo import (
     ARCHITECTURES,
     build_model,
@@ -20,17 +20,29 @@ from edgekit.models.zoo import (
 VARIANTS = variant_names()
 # One variant of each family runs for real at every size; the others differ in channel counts only.
 REPRESENTATIVES = (
+    "alexnet_w0.125",
+    "densenet121_w0.25",
     "efficientnet_lite0",
+    "googlenet_w0.25",
     "lenet_300_100",
     "lenet5",
     "mobilenet_v1_w0.25",
     "mobilenet_v2_w0.5",
+    "mobilenet_v3_small",
+    "nin_w0.25",
+    "resnet18_w0.25",
+    "resnet50_w0.125",
+    "se_resnet18_w0.25",
     "shufflenet_v1_x0_25_g3",
     "shufflenet_v1_x0_25_g8",
     "shufflenet_v2_x0_5",
     "squeezenet1_0",
     "squeezenet1_1",
+    "vgg16_w0.125",
+    "zfnet_w0.125",
 )
+FLATTENING = ("alexnet", "lenet", "vgg", "zfnet")
+"""Families that flatten the last map of large pictures instead of pooling it."""
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES.names)
@@ -45,7 +57,7 @@ def test_architecture_is_named_after_its_file_and_cites_a_paper(name: str) -> No
 
 @pytest.mark.parametrize("name", ARCHITECTURES.names)
 def test_every_family_is_run_by_these_tests(name: str) -> None:
-    assert any(variant in REPRESENTATIVES for variant in ARCHITECTURES.load(name).variants)
+    assert any(find_architecture(parse_model_name(variant).variant).name == name for variant in REPRESENTATIVES)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -56,8 +68,9 @@ def test_variant_counts_match_published_figures(variant: str) -> None:
 
     if published.num_params is not None:
         assert abs(num_params - published.num_params) <= published.tolerance * published.num_params
-    assert published.macs is not None
-    assert macs == pytest.approx(published.macs, rel=published.macs_tolerance)
+    if published.macs is not None:
+        assert macs == pytest.approx(published.macs, rel=published.macs_tolerance)
+    assert (published.macs is None) == variant.startswith("zfnet")  # whose paper counts nothing
     assert published.source
 
 
@@ -82,11 +95,13 @@ def test_network_answers_at_every_size_from_a_small_last_map(variant: str, size:
 
     assert logits.shape == (1, 7)
     assert torch.isfinite(logits).all()
-    # LeNet flattens; SqueezeNet pools without padding and halves four times only, the others five times.
-    if variant.startswith("lenet"):
-        assert maps == []
+    # SqueezeNet pools without padding and halves four times only, the others five times.
+    if variant.startswith(FLATTENING):
+        assert maps == ([4] if variant.startswith("vgg") and size <= SMALL_IMAGE else [])
     elif variant.startswith("squeezenet"):
         assert maps[0] in {28: (3,), 32: (4, 3), 64: (4, 3), 96: (5, 6), 224: (13, 14)}[size]
+    elif variant.startswith("nin"):
+        assert maps == [{28: 4, 32: 4, 64: 4, 96: 2, 224: 6}[size]]
     else:
         assert maps == [{28: 4, 32: 4, 64: 4, 96: 3, 224: 7}[size]]
 
@@ -109,6 +124,7 @@ def test_network_trains_when_every_weight_gets_a_gradient(variant: str) -> None:
     network(torch.randn(4, 1, 28, 28)).square().sum().backward()
 
     missing = [name for name, weight in network.named_parameters() if weight.grad is None]
+    missing = [name for name in missing if not name.startswith("heads.")]  # tests/train/test_auxiliary.py
     assert missing == []
 
 

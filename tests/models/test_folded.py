@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from catalogue import quick_names
 from edgekit.core.errors import GraphError
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.export.torch_graph import trace
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
 from edgekit.models.folded import fold_batch_norms, fold_structure
-from edgekit.models.zoo import build_model, parse_model_name, variant_names
+from edgekit.models.zoo import build_model, parse_model_name
 from edgekit.prune.choice import ChannelPruning, plan_channels
 from edgekit.prune.module import cut_module
 
@@ -42,7 +43,7 @@ def num_norms(module: nn.Module) -> int:
     return sum(isinstance(layer, nn.BatchNorm2d) for layer in module.modules())
 
 
-@pytest.mark.parametrize("variant", variant_names())
+@pytest.mark.parametrize("variant", quick_names())
 def test_folded_module_is_the_same_network_in_the_hub(variant: str) -> None:
     module = lively(variant)
     before = trace(module, (3, 32, 32), name="m")
@@ -153,10 +154,26 @@ class ReadTwice(nn.Module):
         return x + self.norm(x)
 
 
+def test_norm_before_a_convolution_becomes_a_depthwise_one() -> None:
+    module = PreActivation().eval()
+    assert module.norm.running_mean is not None
+    nn.init.uniform_(module.norm.weight, 0.5, 1.5)
+    nn.init.normal_(module.norm.running_mean)
+    pictures = torch.randn(2, 3, 8, 8)
+    expected = module(pictures)
+    empty = PreActivation()
+
+    fold_batch_norms(module)
+    fold_structure(empty)
+
+    torch.testing.assert_close(module(pictures), expected)
+    empty.load_state_dict(module.state_dict())
+    torch.testing.assert_close(empty(pictures), expected)
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (PreActivation(), "norm cannot be folded: it follows no convolution"),
         (ReadTwice(), "norm cannot be folded: conv is read elsewhere too"),
         (
             nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)),

@@ -30,6 +30,18 @@ CPU = torch.device("cpu")
         ("efficientnet_lite0", 4_652_008),
         ("lenet_300_100", 266_610),
         ("lenet5", 431_080),
+        ("alexnet", 61_100_840),
+        ("googlenet", 6_998_552),  # BVLC's, without the heads
+        ("zfnet", 62_357_608),  # by hand from figure 3; the paper gives no count
+        ("vgg16", 138_357_544),
+        ("vgg19", 143_667_240),
+        ("resnet18", 11_689_512),
+        ("resnet34", 21_797_672),
+        ("resnet50", 25_557_032),
+        ("se_resnet50", 28_088_024),
+        ("densenet121", 7_978_856),
+        ("mobilenet_v3_small", 2_542_856),
+        ("mobilenet_v3_large", 5_483_032),
     ],
 )
 def test_parameters_are_exactly_the_published_ones(variant: str, num_params: int) -> None:

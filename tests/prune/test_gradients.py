@@ -19,7 +19,15 @@ from edgekit.prune.choice import ChannelPruning, plan_channels
 from edgekit.prune.gradients import squared_gradients, taylor
 from edgekit.prune.importance import bn_scale, magnitude
 
-VARIANTS = ("mobilenet_v1", "mobilenet_v2", "shufflenet_v1_x0_25_g3", "shufflenet_v2_x0_5", "squeezenet1_1")
+VARIANTS = (
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "shufflenet_v1_x0_25_g3",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_1",
+    "densenet121_w0.25",
+)
 
 
 def make_module(variant: str) -> nn.Module:

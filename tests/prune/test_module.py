@@ -14,7 +14,7 @@ from edgekit.models.architecture import BuildOptions
 from edgekit.models.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
 from edgekit.models.folded import following_norms
 from edgekit.models.widths import LayerWidth, resize_layers
-from edgekit.models.zoo import build_model
+from edgekit.models.zoo import build_model, parse_model_name
 from edgekit.prune.choice import ChannelPruning, plan_channels
 from edgekit.prune.cutting import apply_plan
 from edgekit.prune.module import cut_module
@@ -29,11 +29,17 @@ VARIANTS = (
     "efficientnet_lite0",
     "lenet_300_100",
     "lenet5",
+    "vgg16_w0.125",
+    "resnet50_w0.25",
+    "se_resnet18_w0.25",
+    "densenet121_w0.25",
+    "mobilenet_v3_small",
 )
 
 
 def options(variant: str) -> BuildOptions:
-    return BuildOptions(variant=variant, num_classes=10, input_size=32)
+    parsed = parse_model_name(variant)
+    return BuildOptions(variant=parsed.variant, width=parsed.width, num_classes=10, input_size=32)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="board", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dir", type=Path, default=default_folder(), help="of the images [$EDGEKIT_EMULATED_DIR]")
     parser.add_argument("--model", default=Board.model, help="what its device tree calls it [%(default)s]")
-    parser.add_argument("--network", default=namespaces.Network.prefix, help="first three numbers [%(default)s]")
+    parser.add_argument("--network", default=namespaces.default_prefix(), help="first three numbers [%(default)s]")
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="make the root, when it is missing or old")
     build.add_argument("--force", action="store_true", help="make it anew in any case")

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from emulated_device.rootfs import BuildError, run
@@ -15,17 +15,33 @@ _BINFMT_DIR = Path("/proc/sys/fs/binfmt_misc")
 _BINFMT_RULE = Path("/usr/lib/binfmt.d/qemu-aarch64.conf")
 
 
+DEFAULT_PREFIX = "10.78.0"
+
+
+def default_prefix() -> str:
+    """$EDGEKIT_EMULATED_NETWORK, for a second board on the same host, or the usual one."""
+    return os.environ.get("EDGEKIT_EMULATED_NETWORK") or DEFAULT_PREFIX
+
+
 @dataclass(frozen=True)
 class Network:
     """A cable between the host and a board.
 
     Args:
-        name: Of the network namespace; its first letters name the interfaces.
         prefix: First three numbers of the addresses: the host is .1, the board .2.
     """
 
-    name: str = "edgekit-board"
-    prefix: str = "10.78.0"
+    prefix: str = field(default_factory=default_prefix)
+
+    @property
+    def name(self) -> str:
+        """Of the network namespace and the cgroup; its first letters name the interfaces."""
+        return "edgekit-board" if self.prefix == DEFAULT_PREFIX else f"ekboard-{self.prefix.rpartition('.')[2]}"
+
+    @property
+    def host_address(self) -> str:
+        """Of this machine, as the board reaches it."""
+        return f"{self.prefix}.1"
 
     @property
     def board_address(self) -> str:
@@ -45,7 +61,7 @@ class Network:
         run("ip", "netns", "add", self.name)
         run("ip", "link", "add", host, "type", "veth", "peer", "name", board)
         run("ip", "link", "set", board, "netns", self.name)
-        run("ip", "addr", "add", f"{self.prefix}.1/24", "dev", host)
+        run("ip", "addr", "add", f"{self.host_address}/24", "dev", host)
         run("ip", "link", "set", host, "up")
         run(*inside, "addr", "add", f"{self.board_address}/24", "dev", board)
         run(*inside, "link", "set", board, "up")

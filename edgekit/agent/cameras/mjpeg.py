@@ -34,7 +34,7 @@ class _Mjpeg:
     def __init__(self, request: CameraRequest) -> None:
         self._request = request
         self._shown = show_source(request)
-        self._timeout_s = find_own_timeout_s(request, None)
+        self._timeout_s = find_own_timeout_s(request, None, is_first=True)
         self._part = b""
         self._connection, self._socket, self._response = self._connect(request.source)
         content_type = self._response.headers.get("Content-Type", "")
@@ -67,6 +67,7 @@ class _Mjpeg:
         except DataError as error:
             raise CameraLostError(f"{self._shown} is no MJPEG stream: {error.message}") from error
         self._part = part
+        self._timeout_s = find_own_timeout_s(self._request, None)
         return Grab(captured_ns=time.monotonic_ns(), time_source="arrival")
 
     def retrieve(self, room: Room) -> Shot:

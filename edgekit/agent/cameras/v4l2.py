@@ -31,22 +31,40 @@ class _V4l2:
         self._path = find_device(request.source)
         _probe(self._path)
         # Read once by OpenCV, before the first frame; whole seconds.
-        os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = str(max(1, int(find_own_timeout_s(request, None))))
+        self._select_s = max(1, int(find_own_timeout_s(request, None)))
+        os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = str(self._select_s)
         capture = open_capture(str(self._path), cv2.CAP_V4L2, ())
         if capture is None:
             raise CameraLostError(f"{self._path} is busy (another program has it), or no camera")
         self._capture = capture
+        self._is_first = True
         self._is_raw_jpeg = self._negotiate()
         width, height = read_size(capture)
         self.facts = CameraFacts(width=width, height=height, fps=read_fps(capture))
 
     def grab(self) -> Grab:
-        if not grab_frame(self._capture):
+        if not self._wait():
             raise CameraLostError(f"{self._path} gives no pictures any more (unplugged, or its driver failed)")
         driver_ns = round(1e6 * self._capture.get(cv2.CAP_PROP_POS_MSEC))
         if driver_ns > 0:
             return Grab(captured_ns=driver_ns, time_source="driver")
         return Grab(captured_ns=time.monotonic_ns(), time_source="arrival")
+
+    def _wait(self) -> bool:
+        """Wait for a frame as long as it may take. OpenCV says False after its own time, too: ask again.
+
+        Its time is whole seconds, so the last question may end after the deadline; then the agent ends this process.
+        """
+        end_s = time.monotonic() + find_own_timeout_s(self._request, self.facts.fps, is_first=self._is_first)
+        while True:
+            began_s = time.monotonic()
+            if grab_frame(self._capture):
+                self._is_first = False
+                return True
+            ended_s = time.monotonic()
+            has_failed = ended_s - began_s < self._select_s / 2
+            if has_failed or ended_s >= end_s:
+                return False
 
     def retrieve(self, room: Room) -> Shot:
         if not self._is_raw_jpeg:

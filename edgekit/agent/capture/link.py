@@ -111,12 +111,19 @@ class AgentLink(_Link):
 
     Args:
         num_grabbed: Frames of earlier children, which the numbers of this one's go on from.
+
+    Raises:
+        OSError: The system has no place for it.
     """
 
     def __init__(self, num_grabbed: int = 0) -> None:
         self.descriptor = os.memfd_create("edgekit-frames", os.MFD_CLOEXEC)
-        os.ftruncate(self.descriptor, _TOTAL_BYTES)
-        super().__init__(self.descriptor)
+        try:
+            os.ftruncate(self.descriptor, _TOTAL_BYTES)
+            super().__init__(self.descriptor)
+        except OSError:  # no room for it among the addresses (ulimit -v): tried again, for ever
+            self.close_descriptor()
+            raise
         self._last_taken = num_grabbed - 1
         self._words[_HELD] = -1
         self._words[_WANT_NS] = NEVER_NS

@@ -44,9 +44,19 @@ def find_read_timeout_s(request: CameraRequest, declared_fps: float | None) -> f
     return max(MIN_READ_TIMEOUT_S, 3 / fps) if fps else MIN_READ_TIMEOUT_S
 
 
-def find_own_timeout_s(request: CameraRequest, declared_fps: float | None) -> float:
-    """When a camera should give up by itself, seconds: a little before it would be killed."""
-    return 0.9 * find_read_timeout_s(request, declared_fps)
+def find_own_timeout_s(request: CameraRequest, declared_fps: float | None, *, is_first: bool = False) -> float:
+    """When a camera should give up by itself, seconds: a little before it would be killed.
+
+    Args:
+        request: What was asked.
+        declared_fps: What it declares.
+        is_first: Whether no frame has come yet since it was opened.
+
+    >>> find_own_timeout_s(CameraRequest(kind="mjpeg"), None, is_first=True)
+    4.5
+    """
+    timeout_s = find_read_timeout_s(request, declared_fps)
+    return 0.9 * (max(timeout_s, FIRST_FRAME_TIMEOUT_S) if is_first else timeout_s)
 
 
 def choose_backoff_s(outage_s: float, random: float) -> float:

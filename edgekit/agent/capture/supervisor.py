@@ -15,12 +15,16 @@ from edgekit.agent.capture.messages import Ended, Lost, Open, Opened, Ready
 from edgekit.agent.capture.rules import SECOND_NS
 from edgekit.agent.capture.worker import CaptureProcess
 from edgekit.core.device_status import CameraStatus
-from edgekit.core.errors import UsageError
+from edgekit.core.errors import DataError, UsageError
 from edgekit.core.frame import Frame, TimeSource
+from edgekit.runtime.picture_header import read_header
 
 _TICK_S = 0.5
 _WATCH_TICK_S = 0.1
 _KILL_PATIENCE_S = 0.5
+_MAX_UNREAPED = 4
+"""While so many children that were killed do not die (their driver hangs), no further one is sent after them."""
+
 _MAX_OPENINGS = 64
 """After so many openings the child is replaced: what libraries leak when they reopen goes with it."""
 
@@ -62,7 +66,7 @@ class CaptureSupervisor:
         self._num_openings = 0
         self._num_taken = 0
         self._last_taken = -1
-        self._size = (0, 0)
+        self._newest = ((0, 0), b"")  # size as decoded (height, width), and the JPEG that it was
         self._time_source: TimeSource = "arrival"
         self._want_ns = NEVER_NS
 
@@ -130,7 +134,7 @@ class CaptureSupervisor:
             now_ns = time.monotonic_ns()
             counters = self._link.counters()
             state, detail = self._course.state(now_ns, counters)
-            width, height = self._size
+            height, width = _full_size(*self._newest)
             num_pending = int(counters.published > self._last_taken)
             return CameraStatus(
                 kind=self._request.kind,
@@ -157,7 +161,7 @@ class CaptureSupervisor:
         self._taken.ring()
         self._num_taken += 1
         self._last_taken = frame.sequence
-        self._size = (frame.picture.shape[1], frame.picture.shape[0])
+        self._newest = ((frame.picture.shape[0], frame.picture.shape[1]), frame.jpeg or b"")
         self._time_source = frame.time_source
 
     # --------------------------------------------------------------------------------------------------- the thread
@@ -226,6 +230,10 @@ class CaptureSupervisor:
     def _spawn(self) -> None:
         counters = self._link.counters()
         self._num_openings = 0
+        if len(self._unreaped) >= _MAX_UNREAPED:
+            why = f"{len(self._unreaped)} capture processes cannot be killed: the camera's driver hangs"
+            self._course.lost(time.monotonic_ns(), why, counters, child_died=True)
+            return
         try:
             link = AgentLink(counters.num_grabbed)
             try:
@@ -276,3 +284,12 @@ class CaptureSupervisor:
         if is_there and not self._was_there:
             self._course.appeared(time.monotonic_ns())
         self._was_there = is_there
+
+
+def _full_size(decoded: tuple[int, int], jpeg: bytes) -> tuple[int, int]:
+    """(height, width) as the camera sent it, which may be more than was decoded."""
+    try:
+        header = read_header(jpeg)
+    except DataError:  # it came with none
+        return decoded
+    return header.height, header.width

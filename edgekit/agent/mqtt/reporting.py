@@ -24,7 +24,7 @@ class StateReport(msgspec.Struct, frozen=True, kw_only=True):
         detail: Why, for people.
         camera_state: Of the camera.
         camera_detail: Why, for people.
-        label: Newest answer; None before the first.
+        label: Newest answer; None before the first, and while the camera is lost.
         confidence_percent: Of it.
         num_answers: Since the agent started.
         fps_in: Frames the camera gave per second.

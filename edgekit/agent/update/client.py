@@ -141,6 +141,19 @@ class UpdateClient:
 
     def _refresh(self, installed: Seen | None) -> Offer | None:
         trusted = self._trusted()
+        try:
+            before = trusted.read_root()
+            try:
+                return self._refresh_once(trusted, installed)
+            except UpdateError:
+                # with a new root other keys count; marks and time floor of the old ones fall: once more with all of it
+                if trusted.read_root() == before:
+                    raise
+                return self._refresh_once(trusted, installed)
+        except OSError as error:
+            raise storage_error(trusted.folder, error) from error
+
+    def _refresh_once(self, trusted: TrustedFolder, installed: Seen | None) -> Offer | None:
         with self._session(trusted) as session:
             targets = session.refresh()
             offer = newest_offer(targets.targets, self._config)

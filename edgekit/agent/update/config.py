@@ -76,3 +76,28 @@ class UpdateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 is_fit = False
             if not is_fit:
                 raise UsageError(f"update address {url!r} is none, expected http://HOST/... or https://HOST/...")
+
+
+class UpdateSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where updates come from, as an agent's configuration says it.
+
+    Args:
+        url: Folder that `edgekit publish` wrote, as a web server shows it.
+        channel: Which stream of releases.
+        name: Name of the bundle to follow; None when the channel has one name only for this board.
+    """
+
+    url: str
+    channel: str = "stable"
+    name: str | None = None
+
+    def resolve(self, board: str) -> UpdateConfig:
+        """The whole of it, for a board id."""
+        base = self.url.rstrip("/")
+        return UpdateConfig(
+            metadata_url=f"{base}/metadata/",
+            targets_url=f"{base}/targets/",
+            board=board,
+            channel=self.channel,
+            name=self.name,
+        )

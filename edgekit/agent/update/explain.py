@@ -10,7 +10,7 @@ from typing import Any
 from tuf.api import exceptions
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
-from edgekit.agent.update.fetcher import Fetched, FetchError
+from edgekit.agent.update.fetcher import Fetched
 from edgekit.agent.update.outcome import Outcome, OutcomeName
 
 TUF_ERRORS = (exceptions.RepositoryError, exceptions.DownloadError, ValueError, RuntimeError)
@@ -26,8 +26,6 @@ def explain(error: Exception, root: Root, last: Fetched | None, expired_role: st
         last: The file that was asked for last; None when none was.
         expired_role: Of what is trusted, the highest that is too old; None where it is the last file.
     """
-    if isinstance(error, FetchError):
-        return error.outcome
     role, url = ("root", None) if last is None else (last.role, last.url)
     if isinstance(error, exceptions.ExpiredMetadataError):
         role = expired_role or role

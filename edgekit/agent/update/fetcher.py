@@ -13,7 +13,7 @@ from edgekit.agent.update.answers import is_web_page, portal_outcome, status_out
 from edgekit.agent.update.clock import Clock
 from edgekit.agent.update.config import FetchLimits
 from edgekit.agent.update.http import Answer, Http
-from edgekit.agent.update.outcome import Outcome, UpdateError, update_error
+from edgekit.agent.update.outcome import UpdateError, update_error
 
 _NO_NEWER_ROOT = frozenset({403, 404})
 """A server without the next root says so (a bucket without permission to list says 403); python-tuf then goes on."""
@@ -37,12 +37,12 @@ class FetchError(DownloadError):
     """A download that failed, for python-tuf to pass on.
 
     Args:
-        outcome: Why.
+        cause: Why.
     """
 
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.message)
-        self.outcome = outcome
+    def __init__(self, cause: UpdateError) -> None:
+        super().__init__(cause.message)
+        self.cause = cause
 
 
 class MetadataFetcher(FetcherInterface):
@@ -72,7 +72,7 @@ class MetadataFetcher(FetcherInterface):
         try:
             yield from self._chunks(url, self.last.content)
         except UpdateError as error:
-            raise FetchError(error.outcome) from error
+            raise FetchError(error) from error
 
     def _chunks(self, url: str, kept: bytearray) -> Iterator[bytes]:
         with self._http.get(url, until_s=self._until_s) as answer:

@@ -22,6 +22,9 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Timestamp
 from edgekit.agent.update.durable import make_folder, read_if_there, write_durably
 from edgekit.bundle.release import SIGNED_AT_KEY
 
+_YEAR_9999_S = 253_370_764_800
+"""Python's dates end there."""
+
 
 class TimestampMark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The newest timestamp.
@@ -144,9 +147,9 @@ def mark_snapshot(marks: Marks, root: Root, metadata: Metadata[Snapshot]) -> Mar
 
 
 def signed_unix_s(signed: Root | Timestamp) -> int:
-    """When metadata was signed, as it says, seconds since 1970; 0 where it does not say."""
+    """When metadata was signed, as it says, seconds since 1970; 0 where it says nothing, or what no date can be."""
     said = cast("object", signed.unrecognized_fields.get(SIGNED_AT_KEY))
-    return said if isinstance(said, int) and not isinstance(said, bool) and said > 0 else 0
+    return said if isinstance(said, int) and not isinstance(said, bool) and 0 < said < _YEAR_9999_S else 0
 
 
 def time_floor_s(marks: Marks, root: Root) -> int:

@@ -24,7 +24,7 @@ from tuf.ngclient import Updater, UpdaterConfig
 from edgekit.agent.update.clock import Clock
 from edgekit.agent.update.durable import make_folder, read_if_there, write_durably
 from edgekit.agent.update.explain import TUF_ERRORS, explain
-from edgekit.agent.update.fetcher import MetadataFetcher
+from edgekit.agent.update.fetcher import FetchError, MetadataFetcher
 from edgekit.agent.update.marks import (
     Marks,
     MarksFile,
@@ -166,6 +166,8 @@ class Session:
         except TUF_ERRORS as error:
             self._fetcher.hang_up()
             self._keep(only_changed=True)
+            if isinstance(error, FetchError):
+                raise error.cause from error
             root = self._read(_ROOT, Root)
             outcome = explain(error, root, self._fetcher.last, self._expired_role(root))
             hint = f"here it is {self._now:%Y-%m-%d %H:%M} UTC; {_CLOCK_HINT}" if outcome.name == "expired" else None

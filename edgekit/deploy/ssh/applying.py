@@ -13,7 +13,7 @@ import msgspec
 from edgekit.core.errors import BoardError
 from edgekit.core.progress import Progress
 from edgekit.deploy.ssh.installing import InstallOptions, install_bundle
-from edgekit.deploy.ssh.layout import UNIT
+from edgekit.deploy.ssh.layout import UNIT, UPDATE_TIMER
 from edgekit.deploy.ssh.own_wheel import OwnWheel, encode_wheel
 from edgekit.deploy.ssh.plan import (
     InstallBundle,
@@ -23,6 +23,7 @@ from edgekit.deploy.ssh.plan import (
     Plan,
     SetClock,
     StartAgent,
+    StartTimer,
     Step,
     WriteFile,
     describe_step,
@@ -235,6 +236,12 @@ async def _start(step: StartAgent, shell: BoardShell, work: Work) -> int:
     return 0
 
 
+async def _start_timer(step: StartTimer, shell: BoardShell, work: Work) -> int:
+    del step, work
+    await shell.must("starting the timer", _START, UPDATE_TIMER, "restart")
+    return 0
+
+
 _PERFORMERS: dict[type, Callable[..., Awaitable[int]]] = {
     SetClock: _set_clock,
     MakeUser: _make_user,
@@ -242,4 +249,5 @@ _PERFORMERS: dict[type, Callable[..., Awaitable[int]]] = {
     MakeEnvironment: _make_environment,
     WriteFile: _write_file,
     StartAgent: _start,
+    StartTimer: _start_timer,
 }

@@ -23,6 +23,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
         token: That viewers need.
         mqtt: (host, port) of the broker; port None for the usual one.
         device_id: Name of the board; None for its host name.
+        updates: Address of a published repository that it looks into; None for none.
     """
 
     camera: str | None = None
@@ -31,6 +32,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     token: str | None = None
     mqtt: tuple[str, int | None] | None = None
     device_id: str | None = None
+    updates: str | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -81,7 +83,15 @@ def config_text(settings: AgentSettings, board: Board, layout: Layout) -> str:
         host, broker_port = settings.mqtt
         lines += ["", "[mqtt]", f"host = {_toml(host)}"]
         lines += [f"port = {broker_port}"] if broker_port is not None else []
+    if settings.updates is not None:
+        lines += ["", "[update]", f"url = {_toml(settings.updates)}"]
     return "\n".join(lines) + "\n"
+
+
+def wants_updates(config: str) -> bool:
+    """Whether a configuration says where updates are."""
+    known = _read(config)
+    return known is not None and known.update is not None
 
 
 def find_page(config: str | None) -> Page | None:
@@ -111,11 +121,16 @@ class _Camera(msgspec.Struct, frozen=True, kw_only=True):
     source: str = "0"
 
 
+class _Update(msgspec.Struct, frozen=True, kw_only=True):
+    url: str
+
+
 class _Known(msgspec.Struct, frozen=True, kw_only=True):
     """What matters here of an agent's configuration."""
 
     web: _Web | None = _Web()
     camera: _Camera = _Camera()
+    update: _Update | None = None
 
 
 def _read(config: str) -> _Known | None:

@@ -62,6 +62,8 @@ class BoardFound(msgspec.Struct, frozen=True, kw_only=True):
         digest: Of the bundle that serves, as its manifest hashes to now; None for none.
         root_sha256: Of the pinned root of trust.
         unit_sha256: Of the unit file.
+        update_sha256: Of the files of the update's service and of its timer.
+        has_timer: Whether the update's timer starts with the board.
         has_avahi: Whether services can be announced.
         announcement_sha256: Of what is announced of edgekit.
         config: Text of agent.toml.
@@ -90,6 +92,8 @@ class BoardFound(msgspec.Struct, frozen=True, kw_only=True):
     digest: str | None = None
     root_sha256: str | None = None
     unit_sha256: str | None = None
+    update_sha256: tuple[str | None, str | None] = (None, None)
+    has_timer: bool = False
     has_avahi: bool = False
     announcement_sha256: str | None = None
     config: str | None = None
@@ -136,6 +140,8 @@ def parse_facts(text: str) -> BoardFound:
         digest=(one.get("manifest") or None) if current else None,
         root_sha256=one.get("root_json") or None,
         unit_sha256=one.get("unit") or None,
+        update_sha256=(one.get("update_service") or None, one.get("update_timer") or None),
+        has_timer=one.get("timer") == "enabled",
         has_avahi=one.get("avahi") == "yes",
         announcement_sha256=one.get("announcement") or None,
         config=_text(one.get("config")),

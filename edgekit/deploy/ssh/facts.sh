@@ -98,6 +98,10 @@ say unit "$(hash_of "$prefix/etc/systemd/system/edgekit-agent.service")"
 [ -d "$prefix/etc/avahi/services" ] && say avahi yes
 say announcement "$(hash_of "$prefix/etc/avahi/services/edgekit.service")"
 [ -r "$config" ] && say config "$(base64 <"$config" | tr -d '\n')"
+for name in service timer; do
+    say "update_$name" "$(hash_of "$prefix/etc/systemd/system/edgekit-update.$name")"
+done
+say timer "$(systemctl is-enabled edgekit-update.timer 2>/dev/null)"
 systemctl show -p ActiveState -p UnitFileState edgekit-agent.service 2>/dev/null | while IFS='=' read -r name value; do
     say "$name" "$value"
 done

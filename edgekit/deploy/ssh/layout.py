@@ -7,6 +7,7 @@ import msgspec
 from edgekit.core.resources import find_resource_dir
 
 UNIT = "edgekit-agent.service"
+UPDATE_SERVICE, UPDATE_TIMER = "edgekit-update.service", "edgekit-update.timer"
 SERVICE_USER = "edgekit"
 CURRENT = "current"
 """In the state folder: a link to the bundle that serves."""
@@ -61,7 +62,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def unit(self) -> str:
         """The service's unit file."""
-        return f"{self.prefix}/etc/systemd/system/{UNIT}"
+        return self.unit_file(UNIT)
+
+    def unit_file(self, name: str) -> str:
+        """Where a unit file lies."""
+        return f"{self.prefix}/etc/systemd/system/{name}"
 
     @property
     def announcement(self) -> str:
@@ -74,9 +79,9 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.prefix}/run/edgekit-flash.lock"
 
 
-def unit_text(layout: Layout) -> str:
-    """The unit file for a board."""
-    text = (find_resource_dir("devices") / UNIT).read_text(encoding="utf-8")
+def unit_text(layout: Layout, name: str = UNIT) -> str:
+    """A unit file for a board."""
+    text = (find_resource_dir("devices") / name).read_text(encoding="utf-8")
     if layout.prefix:
         for folder in ("/opt/edgekit", "/etc/edgekit/"):
             text = text.replace(folder, f"{layout.prefix}{folder}")

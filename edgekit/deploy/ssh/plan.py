@@ -111,7 +111,15 @@ class StartAgent(msgspec.Struct, frozen=True, kw_only=True, tag="start_agent"):
     is_restart: bool
 
 
-Step: TypeAlias = SetClock | MakeUser | MakeFolders | MakeEnvironment | WriteFile | InstallBundle | StartAgent
+class StartTimer(msgspec.Struct, frozen=True, kw_only=True, tag="start_timer"):
+    """Enable and start the timer that looks for updates."""
+
+    why: str
+
+
+Step: TypeAlias = (
+    SetClock | MakeUser | MakeFolders | MakeEnvironment | WriteFile | InstallBundle | StartAgent | StartTimer
+)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,4 +166,6 @@ def describe_step(step: Step) -> str:
         manifest = step.payload.manifest
         size = f"{step.payload.size_bytes:,} bytes"
         return f"send and install {manifest.name} release {manifest.release} ({step.payload.digest[:12]}, {size})"
+    if isinstance(step, StartTimer):
+        return "start the timer that looks for updates"
     return "start the agent again" if step.is_restart else "start the agent, now and with the board"

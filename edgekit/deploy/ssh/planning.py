@@ -10,9 +10,9 @@ from edgekit.bundle.compatibility import DeviceFacts, incompatibilities, version
 from edgekit.bundle.manifest import RuntimeNeed
 from edgekit.core.address import SSH_PORT
 from edgekit.core.board import HOST_BOARD, Board, match_board
-from edgekit.deploy.ssh.configuration import AgentSettings, config_text
+from edgekit.deploy.ssh.configuration import AgentSettings, config_text, wants_updates
 from edgekit.deploy.ssh.facts import BoardFound, PythonFacts
-from edgekit.deploy.ssh.layout import Layout, announcement_text, unit_text
+from edgekit.deploy.ssh.layout import UPDATE_SERVICE, UPDATE_TIMER, Layout, announcement_text, unit_text
 from edgekit.deploy.ssh.plan import (
     InstallBundle,
     MakeEnvironment,
@@ -22,6 +22,7 @@ from edgekit.deploy.ssh.plan import (
     Plan,
     SetClock,
     StartAgent,
+    StartTimer,
     Step,
     WriteFile,
 )
@@ -104,7 +105,8 @@ def make_plan(found: BoardFound, board: Board, wishes: Wishes) -> Plan:
     read_at_start = (wishes.layout.unit, wishes.layout.config)
     is_changed = environment is not None or any(step.path in read_at_start for step in files)
     start = _start(found, is_changed=is_changed)
-    work: list[Step] = [step for step in (environment, *files, install, start) if step is not None]
+    timer = _timer(found, board, wishes, files)
+    work: list[Step] = [step for step in (environment, *files, install, start, timer) if step is not None]
     steps = (*_foundation(found, wishes), *work) if work else ()
     return Plan(
         board=board.name,
@@ -288,18 +290,39 @@ def _files(found: BoardFound, board: Board, wishes: Wishes) -> tuple[WriteFile, 
     if found.unit_sha256 != _sha256(unit):
         why = "there is none" if found.unit_sha256 is None else "it is another one"
         files.append(WriteFile(why=why, path=layout.unit, content=unit))
-    text = config_text(wishes.settings, board, layout)
-    is_kept = found.config is not None and (wishes.settings.is_empty or found.config == text)
-    if not is_kept:
+    text = _config(found, board, wishes)
+    if found.config != text:
         why = "there is none" if found.config is None else "options were given"
         files.append(WriteFile(why=why, path=layout.config, content=text, mode="0640", group=layout.user))
     if wishes.root_json is not None and found.root_sha256 is None:
         why = "the first contact pins whose updates it takes"
         files.append(WriteFile(why=why, path=layout.root_json, content=wishes.root_json, owner=layout.user))
+    if wants_updates(text):
+        for name, there in zip((UPDATE_SERVICE, UPDATE_TIMER), found.update_sha256, strict=True):
+            content = unit_text(layout, name)
+            if there != _sha256(content):
+                why = "it is to look for updates" if there is None else "it is another one"
+                files.append(WriteFile(why=why, path=layout.unit_file(name), content=content))
     announced = announcement_text(board.name, wishes.ssh_port)
     if found.has_avahi and found.announcement_sha256 != _sha256(announced):
         files.append(WriteFile(why="edgekit device discover hears it", path=layout.announcement, content=announced))
     return tuple(files)
+
+
+def _config(found: BoardFound, board: Board, wishes: Wishes) -> str:
+    """The agent's configuration as it is to be: the one that is there, unless something else was said."""
+    if found.config is not None and wishes.settings.is_empty:
+        return found.config
+    return config_text(wishes.settings, board, wishes.layout)
+
+
+def _timer(found: BoardFound, board: Board, wishes: Wishes, files: tuple[WriteFile, ...]) -> StartTimer | None:
+    if not wants_updates(_config(found, board, wishes)):
+        return None
+    is_written = wishes.layout.unit_file(UPDATE_TIMER) in {step.path for step in files}
+    if found.has_timer and not is_written:
+        return None
+    return StartTimer(why="it is to look for updates")
 
 
 def _install(found: BoardFound, wishes: Wishes) -> InstallBundle | None:

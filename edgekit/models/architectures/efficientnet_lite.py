@@ -135,6 +135,7 @@ ARCHITECTURE = Architecture(
     name="efficientnet_lite",
     title="EfficientNet-Lite0",
     paper="Tan and Le 2019, EfficientNet, arXiv:1905.11946; Lite variant: TensorFlow TPU models",
+    year=2020,
     variants={
         "efficientnet_lite0": Published(
             num_params=4_652_008,

@@ -104,6 +104,7 @@ ARCHITECTURE = Architecture(
         "LeCun et al. 1998, Gradient-based learning applied to document recognition; as in Han et al. 2015, "
         "Learning both weights and connections for efficient neural networks, arXiv:1506.02626"
     ),
+    year=1998,
     variants={
         "lenet_300_100": _published(267_000, 266_000, 3),
         "lenet5": _published(431_000, 2_293_000, 4),

@@ -60,6 +60,7 @@ ARCHITECTURE = Architecture(
     name="mobilenet_v1",
     title="MobileNet V1",
     paper="Howard et al. 2017, MobileNets, arXiv:1704.04861",
+    year=2017,
     variants={
         "mobilenet_v1": Published(num_params=4_200_000, macs=569_000_000, source=SOURCE, tolerance=0.02, top1=70.6),
         "mobilenet_v1_w0.75": Published(

@@ -76,6 +76,7 @@ ARCHITECTURE = Architecture(
     name="mobilenet_v2",
     title="MobileNet V2",
     paper="Sandler et al. 2018, MobileNetV2: Inverted Residuals and Linear Bottlenecks, arXiv:1801.04381",
+    year=2018,
     variants={
         "mobilenet_v2": Published(
             num_params=3_504_872, macs=300_000_000, source="torchvision (parameters), paper table 4 (MACs)", top1=72.0

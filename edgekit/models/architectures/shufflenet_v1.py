@@ -104,6 +104,7 @@ ARCHITECTURE = Architecture(
     name="shufflenet_v1",
     title="ShuffleNet V1",
     paper="Zhang et al. 2018, ShuffleNet, arXiv:1707.01083",
+    year=2017,
     # The paper does not say how it rounds channels at scales other than 1: the wider tolerances.
     variants={
         "shufflenet_v1_x0_25_g3": _published(13_000_000, 45.0, 0.16),

@@ -86,6 +86,7 @@ ARCHITECTURE = Architecture(
     name="shufflenet_v2",
     title="ShuffleNet V2",
     paper="Ma et al. 2018, ShuffleNet V2: Practical Guidelines, arXiv:1807.11164",
+    year=2018,
     variants={
         "shufflenet_v2_x0_5": _published(1_366_792, 41_000_000, 60.3),
         "shufflenet_v2_x1_0": _published(2_278_604, 146_000_000, 69.4),

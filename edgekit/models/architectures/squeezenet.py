@@ -91,6 +91,7 @@ ARCHITECTURE = Architecture(
     name="squeezenet",
     title="SqueezeNet",
     paper="Iandola et al. 2016, SqueezeNet, arXiv:1602.07360",
+    year=2016,
     variants={
         "squeezenet1_0": Published(num_params=1_248_424, macs=819_000_000, source="torchvision", top1=58.1),
         "squeezenet1_1": Published(num_params=1_235_496, macs=349_000_000, source="torchvision", top1=58.2),

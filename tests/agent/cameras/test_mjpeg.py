@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 
 import cv2
@@ -59,8 +60,10 @@ def test_picture_is_decoded_smaller_when_less_is_needed(server: MjpegServer) -> 
     with running(request(server, min_size=(96, 96))) as supervisor:
         frame = take(supervisor)
         painted = read_time(frame.picture)
+        status = supervisor.status()
 
     assert frame.picture.shape == (120, 160, 3)
+    assert (status.width, status.height) == (320, 240)  # the camera's, not the decoder's
     assert painted is not None
 
 
@@ -160,6 +163,30 @@ def test_slow_camera_lives_when_it_says_so() -> None:
             assert supervisor.status().num_lost == 0
     finally:
         slow.close()
+
+
+@pytest.mark.slow
+def test_camera_of_few_frames_that_does_not_say_so_is_lost_and_its_frames_get_through() -> None:
+    """One frame in seven seconds, none of them when it is opened: the deadline is two."""
+    slow = MjpegServer(encode_pattern(320, 240), fps=1 / 7)
+    try:
+        with running(request(slow, read_timeout_s=None)) as supervisor:
+            take_until(supervisor, lambda: supervisor.status().state == "lost", "the silence is seen")
+            assert "sent no whole picture" in supervisor.status().detail
+            assert take(supervisor).sequence < take(supervisor).sequence
+    finally:
+        slow.close()
+
+
+@pytest.mark.slow
+def test_first_picture_may_take_longer_than_the_others(server: MjpegServer) -> None:
+    server.stall()
+    with running(request(server)) as supervisor:
+        wait_until(lambda: len(server.requests) == 1, "the stream is open")
+        time.sleep(1.5)  # more than twice what a picture may take
+        server.resume()
+        take(supervisor)
+        assert len(server.requests) == 1
 
 
 def test_stream_that_ends_is_opened_again(server: MjpegServer) -> None:
@@ -268,6 +295,7 @@ def test_part_larger_than_any_picture_is_given_up(server: MjpegServer) -> None:
 
 def test_undecodable_picture_is_an_error_of_its_own(server: MjpegServer) -> None:
     server.make = lambda _: b"\xff\xd8\xff\xd9"
+    wait_until(lambda: server._picture == b"\xff\xd8\xff\xd9", "the picture that was being made has gone")
     camera = CAMERAS.load("mjpeg").open(request(server))
     try:
         for _ in range(3):

@@ -41,6 +41,7 @@ class FakeCapture:
         self.formats = formats
         self.gives_raw = gives_raw
         self.frames_left = 1000
+        self.num_timeouts = 0
         self.stamp_ms: float | None = None
         self.is_released = False
         self.payload: npt.NDArray[np.uint8] = JPEG.reshape(1, -1).astype(np.uint8)
@@ -57,6 +58,10 @@ class FakeCapture:
         return self.settings.get(name, 0.0)
 
     def grab(self) -> bool:
+        if self.num_timeouts:
+            self.num_timeouts -= 1
+            time.sleep(float(os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"]))
+            return False
         self.frames_left -= 1
         return self.frames_left >= 0  # after an unplugging: False for ever, and isOpened() stays True
 
@@ -146,6 +151,26 @@ def test_unplugging_is_a_lost_camera(capture: FakeCapture) -> None:
             camera.grab()
     camera.close()
     assert capture.is_released
+
+
+@pytest.mark.slow
+def test_first_picture_may_take_longer_than_opencv_waits(capture: FakeCapture) -> None:
+    camera = open_camera()
+    capture.num_timeouts = 2
+    camera.grab()
+
+    capture.num_timeouts = 2
+    with pytest.raises(CameraLostError, match="gives no pictures any more"):
+        camera.grab()
+
+
+@pytest.mark.slow
+def test_slow_camera_has_the_time_that_its_declared_rate_needs(capture: FakeCapture) -> None:
+    capture.settings[cv2.CAP_PROP_FPS] = 0.5
+    camera = open_camera()
+    camera.grab()
+    capture.num_timeouts = 3
+    camera.grab()
 
 
 def test_missing_device_is_told_with_those_that_are_there() -> None:

@@ -1,4 +1,4 @@
-"""Losing a camera again and again leaves nothing behind. A thousand times: `python tests/camera_cycles.py`."""
+"""Losing a camera again and again leaves nothing behind. A thousand times: `python tools/camera_cycles.py`."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from camera_waits import count_descriptors, running, take
 from edgekit.agent.camera import MAX_PIXELS, CameraLostError, Shot, copy_into, parse_camera
+from edgekit.agent.capture import link
 from edgekit.agent.capture.link import NEVER_NS, AgentLink, Bell, ChildLink
 from edgekit.core.errors import DataError
 
@@ -170,6 +171,18 @@ def test_memory_goes_with_the_last_frame_that_shows_it() -> None:
 
     del frame
 
+    assert count_descriptors() == before
+
+
+def test_nothing_stays_open_when_there_is_no_place_for_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = count_descriptors()
+
+    def no_place(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(link.mmap, "mmap", no_place)
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        AgentLink()
     assert count_descriptors() == before
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,8 +17,10 @@ import pytest
 
 from camera_waits import PATIENCE_S, count_descriptors, is_alive, list_children, running, take, take_until, wait_until
 from edgekit.agent.camera import CameraRequest, parse_camera
+from edgekit.agent.capture import supervisor as supervisor_module
 from edgekit.agent.capture.painted_time import read_time
 from edgekit.agent.capture.supervisor import CaptureSupervisor
+from edgekit.agent.capture.worker import CaptureProcess
 from edgekit.core.errors import UsageError
 
 FAST = "synthetic:160x120@100"
@@ -322,3 +325,48 @@ def test_picture_is_the_same_memory_in_both_processes() -> None:
         frame = take(supervisor)
         assert not frame.picture.flags.owndata
         assert isinstance(frame.picture, np.ndarray)
+
+
+def test_camera_is_lost_while_no_process_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_full = threading.Event()
+    is_full.set()
+
+    def start(*arguments: Any) -> CaptureProcess:
+        if is_full.is_set():
+            raise OSError(11, "Resource temporarily unavailable")
+        return CaptureProcess(*arguments)
+
+    monkeypatch.setattr(supervisor_module, "CaptureProcess", start)
+    with running(request()) as supervisor:
+        wait_until(lambda: supervisor.status().state == "lost", "the camera is lost")
+        assert "Resource temporarily unavailable" in supervisor.status().detail
+        is_full.clear()
+        take(supervisor)
+
+
+def test_no_more_processes_are_started_while_those_that_were_killed_do_not_die(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_die = threading.Event()
+    started: list[CaptureProcess] = []
+
+    class Undying(CaptureProcess):
+        """As a process whose driver hangs: killed, and there all the same."""
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            started.append(self)
+
+        def end(self, patience_s: float) -> bool:
+            return super().end(patience_s) and may_die.is_set()
+
+        def reap(self) -> bool:
+            return may_die.is_set()
+
+    monkeypatch.setattr(supervisor_module, "CaptureProcess", Undying)
+    with running(request("die_after=3")) as supervisor:
+        wait_until(lambda: "cannot be killed" in supervisor.status().detail, "no further process")
+        assert supervisor.status().state == "lost"
+        assert len(started) == 4
+        may_die.set()
+        wait_until(lambda: len(started) > 4, "another process")

@@ -69,6 +69,19 @@ def test_systemd_understands_every_line(unit: Path, tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+def test_update_is_confined_and_leaves_the_agents_memory_alone(repository: Path, tmp_path: Path) -> None:
+    service = repository / "devices" / "edgekit-update.service"
+    text = service.read_text(encoding="utf-8")
+    assert exposure(service) <= MAX_EXPOSURE
+    # it runs as the agent's user: systemd would remove the shared memory that the camera's pictures come through
+    assert "\nRemoveIPC=no\n" in text
+    for unit in (service, service.with_suffix(".timer")):
+        content = unit.read_text(encoding="utf-8")
+        (tmp_path / unit.name).write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", content, flags=re.MULTILINE))
+    done = analyze("verify", "--man=no", tmp_path / "edgekit-update.timer")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_wedge_of_the_whole_process_is_found_in_time(settings: dict[str, list[str]]) -> None:
     assert settings["Type"] == ["notify"]
     assert float(settings["WatchdogSec"][0]) < MAX_DETECTION_S

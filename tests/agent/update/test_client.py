@@ -244,6 +244,37 @@ def test_clock_of_1970_learns_the_time_from_a_new_timestamp(
     assert (outcome.name, outcome.role) == ("expired", role)
 
 
+@pytest.mark.parametrize("said", [2**62, -5, 0, True, "tomorrow", None])
+def test_moment_of_signing_that_is_no_date_is_not_believed(
+    said: object, client: UpdateClient, repository_files: SignedRepository
+) -> None:
+    repository_files.timestamp.unrecognized_fields[SIGNED_AT_KEY] = said
+    repository_files.publish()
+
+    client.refresh()
+    client.refresh()
+
+    assert client.status.floor_unix_s == int(NOW.timestamp())
+
+
+def test_moment_of_signing_far_ahead_is_recovered_from_by_rotation(
+    client: UpdateClient, repository_files: SignedRepository, refused: Refused
+) -> None:
+    """A thief of the timestamp key, or a publisher with a wrong clock, says that it is 2080."""
+    ahead = int((NOW + dt.timedelta(days=20_000)).timestamp())
+    repository_files.timestamp.unrecognized_fields[SIGNED_AT_KEY] = ahead
+    repository_files.publish()
+    assert refused().name == "expired"
+    repository_files.timestamp.unrecognized_fields[SIGNED_AT_KEY] = int(NOW.timestamp())
+    repository_files.publish()
+    assert refused().name == "expired"
+
+    repository_files.rotate("timestamp")
+    repository_files.publish()
+
+    client.refresh()
+
+
 def test_clock_that_runs_rightly_is_not_told(client: UpdateClient) -> None:
     client.refresh()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -12,9 +13,9 @@ import pytest
 from bundles import plain_manifest
 from edgekit.agent.config import load_config
 from edgekit.core.board import list_boards, load_board
-from edgekit.deploy.ssh.configuration import AgentSettings, config_text, find_camera, find_page
+from edgekit.deploy.ssh.configuration import AgentSettings, config_text, find_camera, find_page, wants_updates
 from edgekit.deploy.ssh.facts import BoardFound, PythonFacts
-from edgekit.deploy.ssh.layout import Layout, unit_text
+from edgekit.deploy.ssh.layout import UPDATE_SERVICE, UPDATE_TIMER, Layout, unit_text
 from edgekit.deploy.ssh.plan import MakeEnvironment, Payload, Plan, WriteFile, describe_step
 from edgekit.deploy.ssh.planning import Wishes, find_board, make_plan
 from edgekit.deploy.ssh.wheelhouse import Wheel
@@ -83,8 +84,6 @@ def done(wanted: Wishes | None = None) -> BoardFound:
     """The board after a flash."""
     wanted = wanted or wishes()
     made = plan(found(), wanted)
-    import hashlib
-
     return found(
         has_user=True,
         environment=environment(made).name,
@@ -129,6 +128,22 @@ def test_flashed_board_gets_nothing() -> None:
 )
 def test_only_what_is_missing_is_done(changes: dict[str, Any], expected: list[str]) -> None:
     assert kinds(plan(msgspec.structs.replace(done(), **changes))) == expected
+
+
+def test_board_looks_for_updates_where_it_was_told_and_goes_on_to() -> None:
+    told = wishes(settings=AgentSettings(updates="http://updates.local/models"))
+    made = plan(found(), told)
+    files = {step.path: step.content for step in made.steps if isinstance(step, WriteFile)}
+    assert kinds(made)[-2:] == ["start_agent", "start_timer"]
+    assert wants_updates(files["/etc/edgekit/agent.toml"])
+    assert "edgekit agent update" in files["/etc/systemd/system/edgekit-update.service"]
+
+    hashes = [hashlib.sha256(unit_text(Layout(), name).encode()).hexdigest() for name in (UPDATE_SERVICE, UPDATE_TIMER)]
+    there = msgspec.structs.replace(done(told), update_sha256=tuple(hashes), has_timer=True)
+    assert kinds(plan(there)) == []  # nothing is said this time: the configuration is kept
+    half = msgspec.structs.replace(there, update_sha256=(hashes[0], None))
+    assert kinds(plan(half)) == ["make_folders", "write_file", "start_timer"]  # the agent is left alone
+    assert kinds(plan(msgspec.structs.replace(there, has_timer=False))) == ["make_folders", "start_timer"]
 
 
 def test_other_code_makes_another_environment() -> None:

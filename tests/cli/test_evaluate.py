@@ -1,0 +1,90 @@
+"""`edgekit evaluate` on files, runs, bundles and torch weights."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cli_network import paint
+from command_line import Outcome, assert_fails, edgekit
+from edgekit.report.evaluation_files import read_evaluation
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite", "model.ekz", "float.onnx"])
+def test_every_kind_of_file_is_measured_alike(compressed: tuple[Path, Outcome], colours: Path, name: str) -> None:
+    found = edgekit("evaluate", compressed[0] / name, "--data", colours, "--json")
+
+    assert found.code == 0, found.err
+    one = found.document["model"]
+    assert one["about"]["file"] == name
+    assert one["scores"]["accuracy"]["top1"] == one["scores"]["averages"]["auc"] == 1.0
+    assert [row["recall"] for row in one["scores"]["classes"]] == [1.0] * 3
+
+
+def test_bundle_answers_as_the_file_in_it(compressed: tuple[Path, Outcome], colours: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "kitchen.ekb"
+    assert edgekit("bundle", compressed[0], "--for", "host_cpu", "--out", bundle).code == 0
+
+    found = edgekit("evaluate", bundle, "--vs", compressed[0], "--data", colours, "--json")
+
+    assert found.code == 0, found.err
+    assert found.document["model"]["about"]["file"] == "kitchen.ekb: model.ekz"
+    assert found.document["model"]["scores"] == found.document["other"]["scores"]
+    assert found.document["comparison"]["same_answer"] == 1.0
+
+
+def test_torch_weights_stand_beside_the_embedded_ones_of_another(tmp_path: Path) -> None:
+    out = tmp_path / "evaluated"
+    arguments = ("evaluate", "mobilenet", "--vs", "squeezenet", "--data", "fashion_mnist_mini", "--pictures", "64")
+    found = edgekit(*arguments, "--top", "3", "--out", out)
+
+    assert found.code == 0, found.err
+    written = read_evaluation(out)
+    assert written.model.about.runtime.startswith("torch ")
+    assert (written.model.about.file, written.dataset.n) == (None, 64)
+    assert [row.k for row in written.model.scores.top_k] == [1, 3, 5]
+    assert written.comparison is not None
+    cells = written.comparison
+    assert cells.num_both_right + cells.num_only_first + cells.num_only_second + cells.num_both_wrong == 64
+    assert written.command.startswith("edgekit evaluate mobilenet --vs squeezenet")
+    assert str(out / "evaluate.html") in found.out
+
+
+def test_imbalance_puts_balanced_accuracy_first(compressed: tuple[Path, Outcome], tmp_path: Path) -> None:
+    counts = {"blue": 60, "green": 4, "red": 4}
+    for index, (name, rgb) in enumerate({"blue": (40, 40, 200), "green": (40, 200, 40), "red": (200, 40, 40)}.items()):
+        for number in range(counts[name]):
+            paint(tmp_path / "test" / name / f"{number}.png", rgb, seed=1000 * index + number)
+
+    found = edgekit("evaluate", compressed[0], "--data", tmp_path)
+
+    assert found.code == 0, found.err
+    said = " ".join(found.out.split())  # a folder keeps some pictures for calibration, so the counts are its own
+    assert re.search(r"unevenly filled: blue has \d+\.\d times the pictures of (green|red), and always", said)
+    assert "the mean over classes, leads." in said
+    assert found.out.rstrip().splitlines()[-1].startswith("Balanced accuracy 100.0 %")
+
+
+def test_wrong_use_is_one_line(compressed: tuple[Path, Outcome], colours: Path, tmp_path: Path) -> None:
+    run_dir = compressed[0]
+    assert_fails(edgekit("evaluate", run_dir, "--data", colours, "--top", "4"), 2, "top-4 of 3 classes", "1 to 3")
+    assert_fails(edgekit("evaluate", run_dir, "--data", colours, "--top", "0"), 2, "top-0 of 3 classes")
+    assert_fails(edgekit("evaluate", run_dir, "--data", "fashion_mnist_mini"), 2, "has 10 classes, the model 3")
+    assert_fails(edgekit("evaluate", run_dir, "--vs", "mobilenet", "--data", colours), 2, "3 classes, the model 10")
+    assert_fails(edgekit("evaluate", "mobilnet_v9", "--data", colours), 2, "mobilnet_v9")
+    assert_fails(edgekit("evaluate", tmp_path / "none.ekb", "--data", colours), 2, "no bundle at")
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    shutil.copy(next(colours.rglob("*.png")), flat)
+    assert_fails(edgekit("evaluate", run_dir, "--data", flat), 2, "has no labels")
+
+
+def test_class_folder_missing_in_the_test_set_is_a_clear_error(
+    compressed: tuple[Path, Outcome], colours: Path, tmp_path: Path
+) -> None:
+    lacking = Path(shutil.copytree(colours, tmp_path / "lacking"))
+    shutil.rmtree(lacking / "red")
+    assert_fails(edgekit("evaluate", compressed[0], "--data", lacking), 2, "has 2 classes, the model 3")
