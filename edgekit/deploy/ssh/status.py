@@ -88,13 +88,13 @@ def from_status(status: DeviceStatus, bare: Running) -> Running:
     )
 
 
-async def wait_until_serves(shell: BoardShell, payload: Payload, limit_s: float = READY_S) -> Running:
+async def wait_until_serves(shell: BoardShell, payload: Payload) -> Running:
     """Wait until the agent serves a bundle's model, as it says itself.
 
     Raises:
         BoardError: It does not; with the last lines of its journal.
     """
-    end_s = time.monotonic() + limit_s
+    end_s = time.monotonic() + READY_S
     running = Running(active="unknown")
     while time.monotonic() < end_s:
         shell = await gather(shell.session, shell.layout)
@@ -106,7 +106,7 @@ async def wait_until_serves(shell: BoardShell, payload: Payload, limit_s: float 
     ran = await shell.root('journalctl -u "$1" -n 5 --no-pager -o cat 2>/dev/null', UNIT)
     words = f"; its journal: {ran.complaint}" if ran.complaint else ""
     raise BoardError(
-        f"{shell.where}: the agent does not serve after {limit_s:g} s ({running.active}; {said}){words}",
+        f"{shell.where}: the agent does not serve after {READY_S:g} s ({running.active}; {said}){words}",
         hint="edgekit device logs shows what it says",
     )
 

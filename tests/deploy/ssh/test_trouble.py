@@ -203,7 +203,6 @@ def test_agent_that_does_not_come_up_is_told_with_its_journal(
     board: SshBoard, flash: Flash, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgekit.deploy.ssh.status.READY_S", 1.0)
-    monkeypatch.setattr("edgekit.deploy.ssh.status.wait_until_serves.__defaults__", (1.0,))
     (board.root / "fail_to_start").touch()
     (board.root / "run/agent.log").write_text("camera: no such device\n", encoding="utf-8")
 
@@ -297,6 +296,7 @@ def test_part_of_another_file_is_not_gone_on_with(
     assert done.document["num_bytes"] == large_bundle.stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["environment", "unit", "config", "bundle", "link"])
 def test_half_provisioned_board_is_completed(board: SshBoard, flash: Flash, bundle: Path, left: str) -> None:
     """As an interruption just before each step leaves it."""
