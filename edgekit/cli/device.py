@@ -79,7 +79,7 @@ def list_boards(as_json: JsonOption = False) -> None:
         for one in devices
     ]
     titles = ("name", "address", "group", "board", "host key")
-    show(plain_table(titles, rows, left=titles, unbroken=("host key",)))
+    show(plain_table(titles, rows, left=titles, unbroken=titles[:-1]))
 
 
 @app.command("show")
