@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import io
 import lzma
 import tempfile
 from pathlib import Path
@@ -16,8 +15,7 @@ from edgekit.bundle.manifest import MODEL
 from edgekit.bundle.reading import Bundle, open_bundle, read_file
 from edgekit.core.errors import EdgekitError, MissingDependencyError
 from edgekit.core.storage import write_bytes
-from edgekit.encode.packing import pack
-from edgekit.encode.unpacking import MemorySink, unpack
+from edgekit.encode.codec import EkzCodec
 
 
 class DeltaReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,18 +32,6 @@ class DeltaReport(msgspec.Struct, frozen=True, kw_only=True):
     delta_bytes: int
     full_bytes: int
     methods: dict[str, Method]
-
-
-class _Ekz:
-    """The packer, as `apply_delta` wants it."""
-
-    def unpack(self, packed: bytes, max_bytes: int) -> bytes:
-        sink = MemorySink()
-        unpack(io.BytesIO(packed), len(packed), sink, max_bytes=max_bytes)
-        return bytes(sink.content)
-
-    def pack(self, model: bytes) -> bytes:
-        return pack(model).content
 
 
 def make_delta(base: Path, target: Path, out: Path) -> DeltaReport:
@@ -81,7 +67,7 @@ def make_delta(base: Path, target: Path, out: Path) -> DeltaReport:
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
         tried = Path(scratch) / "tried.ekd"
         tried.write_bytes(content)
-        if apply_delta(tried, old, Path(scratch) / "made.ekb", _Ekz()).digest != new.digest:
+        if apply_delta(tried, old, Path(scratch) / "made.ekb", EkzCodec()).digest != new.digest:
             return report
     write_bytes(out, content)
     return msgspec.structs.replace(report, path=out)
@@ -100,7 +86,7 @@ def _smallest(name: str, old: Bundle, new: Bundle) -> tuple[Part, bytes]:
 
 def _model_patch(before: bytes, after: bytes) -> list[tuple[Part, bytes]]:
     """A patch of the unpacked model, where packing what it makes gives the very same file."""
-    codec, limit = _Ekz(), 1 << 30
+    codec, limit = EkzCodec(), 1 << 30
     try:
         model = codec.unpack(after, limit)
         if codec.pack(model) != after:

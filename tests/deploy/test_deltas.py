@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.agent.install.patching import EkzCodec, full_bundle
+from edgekit.agent.install.patching import full_bundle
 from edgekit.bundle.delta import apply_delta
 from edgekit.bundle.reading import open_bundle
 from edgekit.core.errors import MissingDependencyError, UsageError
 from edgekit.deploy import deltas
 from edgekit.deploy.bundling import BundleRequest, make_bundle
 from edgekit.deploy.deltas import make_delta
+from edgekit.encode.codec import EkzCodec
 from install_bundles import write_tiny_bundle
 from installs import REQUEST, installer
 

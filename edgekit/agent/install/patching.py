@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -13,22 +12,7 @@ from edgekit.bundle.archive import EXTENSION
 from edgekit.bundle.delta import DELTA_EXTENSION, apply_delta
 from edgekit.bundle.reading import open_bundle
 from edgekit.core.errors import OutputError, UsageError
-from edgekit.encode.packing import pack
-from edgekit.encode.unpacking import MemorySink, unpack
-
-
-class EkzCodec:
-    """Packs and unpacks the model of a bundle."""
-
-    def unpack(self, packed: bytes, max_bytes: int) -> bytes:
-        """The model in an `.ekz` file. Raises IntegrityError."""
-        sink = MemorySink()
-        unpack(io.BytesIO(packed), len(packed), sink, max_bytes=max_bytes)
-        return bytes(sink.content)
-
-    def pack(self, model: bytes) -> bytes:
-        """An `.ekz` file of a model."""
-        return pack(model).content
+from edgekit.encode.codec import EkzCodec
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ import msgspec
 
 from edgekit.agent.install.machine import QUARANTINING, TRANSITIONS, Event, Job, advance
 from edgekit.core.errors import OutputError
+from edgekit.core.transactions import transaction
 
 _VERSION = 1
 _MAX_EVENTS = 200
@@ -129,7 +130,7 @@ class Record:
             raise DamagedRecordError(f"{self._path} is damaged")
         version = self._one("PRAGMA user_version")
         if version == 0 and self._one("SELECT count(*) FROM sqlite_master") == 0:
-            with self._transaction():
+            with transaction(self._connection):
                 for statement in _TABLES.split(";"):
                     run(statement)
                 run("INSERT INTO job VALUES (1, ?)", (msgspec.json.encode(Job()),))
@@ -164,7 +165,7 @@ class Record:
             OutputError: It could not be written; nothing has changed then.
         """
         after = advance(job, event, detail)
-        with _told(self._path), self._transaction():
+        with _told(self._path), transaction(self._connection):
             stored = msgspec.json.decode(cast("bytes", self._one("SELECT document FROM job")), type=Job)
             if (stored.state, stored.event, stored.digest) == (after.state, after.event, after.digest):
                 return stored
@@ -195,7 +196,7 @@ class Record:
 
     def release(self, digest: str) -> None:
         """Let a digest be tried again, as if for the first time."""
-        with _told(self._path), self._transaction():
+        with _told(self._path), transaction(self._connection):
             self._connection.execute("DELETE FROM quarantine WHERE digest = ?", (digest,))
             self._connection.execute("DELETE FROM attempts WHERE digest = ?", (digest,))
 
@@ -250,17 +251,6 @@ class Record:
     def _one(self, query: str, *values: object) -> object:
         row = cast("tuple[object, ...] | None", self._connection.execute(query, values).fetchone())
         return None if row is None else row[0]
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Generator[None, None, None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back by itself after some errors
-                self._connection.execute("ROLLBACK")
-            raise
 
 
 def move_aside(path: Path) -> Path:

@@ -19,6 +19,7 @@ from typing import Literal, TypeAlias, cast
 
 from edgekit.agent.mqtt.clock import Moment
 from edgekit.agent.mqtt.records import MAX_SEQUENCE, PRIORITIES, Draft, Record
+from edgekit.core.transactions import transaction
 
 StorageTrouble: TypeAlias = Literal["corrupt", "full", "read_only", "busy", "failed"]
 
@@ -119,14 +120,14 @@ class Database:
             raise StorageError("corrupt", f"{self._path} is damaged")
         version = self._number("PRAGMA user_version")
         if version == 0 and self._number("SELECT count(*) FROM sqlite_master") == 0:
-            with self._transaction():
+            with transaction(self._connection):
                 for statement in _TABLES.split(";"):
                     run(statement)
                 run("INSERT INTO numbering VALUES (1, ?)", (first_sequence - 1,))
                 run(f"PRAGMA user_version = {_VERSION}")
         elif version != _VERSION:
             raise StorageError("corrupt", f"{self._path} has version {version}, expected {_VERSION}")
-        with self._transaction():  # shows now whether it can be written at all
+        with transaction(self._connection):  # shows now whether it can be written at all
             run("UPDATE numbering SET last = max(last, (SELECT coalesce(max(sequence), 0) FROM records))")
         self._last = self._number("SELECT last FROM numbering") or 0
         self.num_records = self._number("SELECT count(*) FROM records") or 0
@@ -154,7 +155,7 @@ class Database:
         Returns:
             How many records were dropped: the oldest of the lowest priority, the new ones included.
         """
-        with _told(), self._transaction():
+        with _told(), transaction(self._connection):
             num_dropped = 0
             for record in records:
                 self._insert(record)
@@ -184,7 +185,7 @@ class Database:
         with _told():
             self._connection.execute("PRAGMA synchronous = NORMAL")
             try:
-                with self._transaction():
+                with transaction(self._connection):
                     removed = self._connection.executemany(
                         "DELETE FROM records WHERE sequence = ?", [(number,) for number in sequences]
                     )
@@ -241,17 +242,6 @@ class Database:
         if not isinstance(value, int):
             raise StorageError("corrupt", f"{self._path}: {query} answers {value!r}")
         return value
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Generator[None, None, None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back by itself after some errors
-                self._connection.execute("ROLLBACK")
-            raise
 
 
 _EMPTY_PAGES = 4
