@@ -32,9 +32,13 @@ def test_transaction_keeps_what_was_written_when_it_ends_well(connection: sqlite
 def test_transaction_leaves_nothing_when_something_is_raised(
     connection: sqlite3.Connection, error: type[BaseException]
 ) -> None:
-    with pytest.raises(error), transaction(connection):
-        connection.execute("INSERT INTO numbers VALUES (1)")
-        raise error
+    def write_and_break_off() -> None:
+        with transaction(connection):
+            connection.execute("INSERT INTO numbers VALUES (1)")
+            raise error
+
+    with pytest.raises(error):
+        write_and_break_off()
     assert count(connection) == 0
     assert not connection.in_transaction
 
