@@ -23,7 +23,7 @@ _ASK = f"""
 systemctl show -p ActiveState,MainPID,NRestarts edgekit-agent
 echo current=$(readlink {_STATE}/current)
 echo manifest=$(sha256sum <{_STATE}/current/manifest.json)
-echo leftovers=$(ls -A {_STATE}/incoming {_STATE}/trial {_STATE}/releases/.new-* 2>/dev/null | wc -l)
+echo leftovers=$(find {_STATE}/incoming {_STATE}/trial {_STATE}/releases/.new-* -mindepth 1 2>/dev/null | wc -l)
 echo releases=$(ls -A {_STATE}/releases | wc -l)
 """
 _CHECK = f"""

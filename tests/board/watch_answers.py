@@ -1,4 +1,4 @@
-"""Runs on the emulated board: every answer of the agent as one JSON line, with the moment at which it was given.
+"""Runs on the emulated board: one JSON line for every answer of the agent, with its moment, and for every snapshot.
 
 It ends with its standard input. When the agent is not there, it asks again.
 """
@@ -10,6 +10,7 @@ import json
 import sys
 import threading
 import time
+from typing import Any
 
 
 def main() -> int:
@@ -26,7 +27,7 @@ def listen() -> None:
         try:
             connection.request("GET", "/predictions")
             for line in connection.getresponse():
-                if line.startswith(b'data: {"sequence"'):
+                if line.startswith(b"data: {"):
                     show(json.loads(line[6:]))
         except (OSError, http.client.HTTPException):
             time.sleep(0.2)
@@ -34,10 +35,16 @@ def listen() -> None:
             connection.close()
 
 
-def show(answer: dict[str, float]) -> None:
-    """Print one answer: `at_s` on the board's CLOCK_MONOTONIC."""
-    at_s = time.monotonic() - answer["since_ms"] / 1e3
-    sys.stdout.write(json.dumps({"at_s": at_s, "sequence": answer["sequence"], "age_ms": answer["age_ms"]}) + "\n")
+def show(told: dict[str, Any]) -> None:
+    """Print one answer, or which model a snapshot names: `at_s` on the board's CLOCK_MONOTONIC."""
+    now_s = time.monotonic()
+    if "since_ms" in told:
+        look = {"at_s": now_s - told["since_ms"] / 1e3, "sequence": told["sequence"]}
+    elif told.get("model"):
+        look = {"at_s": now_s, "model": told["model"]["sha256"]}
+    else:
+        return
+    sys.stdout.write(json.dumps(look) + "\n")
     sys.stdout.flush()
 
 
