@@ -271,8 +271,11 @@ def wait_for(condition: Callable[[], object], what: str, limit_s: float = 30.0) 
 
 def children(pid: int) -> Sequence[int]:
     """Processes below another one, the deepest last."""
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    own = [int(word) for word in path.read_text("ascii").split()] if path.is_file() else []
+    try:
+        words = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return []
+    own = [int(word) for word in words]
     return [found for child in own for found in (child, *children(child))]
 
 
