@@ -113,6 +113,7 @@ class Outside:
             baseline: Share of each class on test pictures; None when it is not known.
         """
         self._snapshots.begin(source, model)
+        self._reporter.hurry()
         sinks: list[AnswerSink] = [_ToSnapshots(self._snapshots), _AnswersToLive(self.live)]
         if self._config.drift is not None:
             drift = DriftWatch(baseline, self._config.drift, labels=labels, store=self._store)

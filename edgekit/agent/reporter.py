@@ -65,6 +65,7 @@ class Reporter:
         self._interval_s = interval_s
         self._beat = beat
         self._stop = threading.Event()
+        self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._run, name="edgekit-reporter", daemon=True)
 
     def start(self) -> None:
@@ -74,8 +75,13 @@ class Reporter:
     def stop(self) -> None:
         """Make one last snapshot, which says that the agent is stopping, and end. Idempotent."""
         self._stop.set()
+        self._hurry.set()
         if self._thread.is_alive():
             self._thread.join(timeout=self._interval_s + 1)
+
+    def hurry(self) -> None:
+        """Make the next snapshot at once: something has changed that nobody should be told late. Any thread may."""
+        self._hurry.set()
 
     def report(self) -> None:
         """Make one snapshot now."""
@@ -90,5 +96,6 @@ class Reporter:
             self.report()
             # on a grid of its own, so that a slow snapshot does not slow the next ones down; missed ones are left out
             due_s = max(due_s + self._interval_s, time.monotonic())
-            self._stop.wait(max(0.0, due_s - time.monotonic()))
+            self._hurry.wait(max(0.0, due_s - time.monotonic()))
+            self._hurry.clear()
         self.report()

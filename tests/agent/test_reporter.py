@@ -51,6 +51,15 @@ def test_reporter_makes_a_last_snapshot_when_it_is_stopped() -> None:
     assert len(sink.statuses) == before + 1
 
 
+def test_reporter_makes_a_snapshot_at_once_when_it_is_hurried() -> None:
+    sink = Sink(2)
+    reporter = Reporter(counted(), [sink], interval_s=1000)
+    reporter.start()
+    reporter.hurry()
+    assert sink.enough.wait(20)
+    reporter.stop()
+
+
 def test_rate_follows_the_counter_over_the_last_seconds_only() -> None:
     meter = RateMeter(span_s=5)
     rates = [meter.update(float(second), 10 * second) for second in range(10)]

@@ -31,7 +31,8 @@ def test_zoo_is_one_line_per_model() -> None:
     assert {line.split()[0] for line in lines[1:]} >= set(variant_names())
 
 
-def test_zoo_table_of_sizes_sets_the_compact_beside_the_classic() -> None:
+def test_zoo_table_of_sizes_sets_the_compact_beside_the_classic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")  # test processes have narrow terminals
     lines = edgekit("zoo", "--table", "size").out.splitlines()
 
     assert lines[0].split()[:3] == ["system", "year", "parameters"]

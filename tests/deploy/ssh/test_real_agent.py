@@ -6,8 +6,10 @@ itself is the wheel that was sent.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,13 +52,20 @@ def test_run_is_installed_served_exchanged_and_rolled_back(
 
     back = edgekit("device", "rollback", "127.0.0.1", "--identity", board.key)
     assert back.code == 0, back
-    (one,) = edgekit("device", "status", "--identity", board.key, "--json").document["boards"]
-    assert one["running"]["digest"] == first.document["digest"]
-    assert one["running"]["model_sha256"] == first.document["running"]["model_sha256"]
+    served = first.document["running"]["model_sha256"]
+    deadline = time.monotonic() + 30  # the agent changes models between two frames, and tells so in its next snapshot
+    while (one := _status(board)["running"])["model_sha256"] != served and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert (one["digest"], one["model_sha256"]) == (first.document["digest"], served)
 
     forbidden = flash(tmp_path / "two")
     assert forbidden.code == 1
     assert "quarantine" in forbidden.err
+
+
+def _status(board: SshBoard) -> Any:
+    (one,) = edgekit("device", "status", "--identity", board.key, "--json").document["boards"]
+    return one
 
 
 def _version() -> str:
