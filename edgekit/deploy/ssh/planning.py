@@ -95,11 +95,13 @@ def make_plan(found: BoardFound, board: Board, wishes: Wishes) -> Plan:
         The steps that are missing, in order. With `refusals` nothing must be done.
     """
     choice = choose_runtime(found, board, wishes)
+    environment = None if choice is None else _environment(found, board, wishes, choice)
     refusals = _refusals(found, board, wishes, choice)
+    if environment is not None and choice is not None:
+        refusals += _environment_refusals(found, wishes, choice)
     if choice is None or refusals:
         runtime = "" if choice is None else choice.runtime
         return Plan(board=board.name, payload=wishes.payload, runtime=runtime, steps=(), refusals=refusals)
-    environment = _environment(found, board, wishes, choice)
     files = _files(found, board, wishes)
     install = _install(found, wishes)
     read_at_start = (wishes.layout.unit, wishes.layout.config)
@@ -176,8 +178,6 @@ def _refusals(found: BoardFound, board: Board, wishes: Wishes, choice: Choice | 
         reasons.append("libstdc++.so.6 is missing, which numpy and the runtimes need: apt-get install libstdc++6")
     if choice is None:
         reasons.append(_no_runtime(found, board, wishes))
-    elif _needs_environment(found, board, wishes, choice):
-        reasons += _environment_refusals(found, wishes, choice)
     return tuple(reasons)
 
 
@@ -216,7 +216,7 @@ def _no_runtime(found: BoardFound, board: Board, wishes: Wishes) -> str:
     return f"the bundle needs {needed}; here is Python {here}, and for {board.facts.title} there is {known}"
 
 
-def _environment_refusals(found: BoardFound, wishes: Wishes, choice: Choice) -> list[str]:
+def _environment_refusals(found: BoardFound, wishes: Wishes, choice: Choice) -> tuple[str, ...]:
     reasons: list[str] = []
     wheels = _fitting(found, choice.python, wishes.wheels)
     has_pip = choice.python.has_venv or any(wheel.distribution == "pip" for wheel in wheels or ())
@@ -232,7 +232,7 @@ def _environment_refusals(found: BoardFound, wishes: Wishes, choice: Choice) -> 
     if found.free_opt_mib is not None and found.free_opt_mib < ENVIRONMENT_MIB:
         where = wishes.layout.programs
         reasons.append(f"{ENVIRONMENT_MIB} MiB are needed in {where}; free are {found.free_opt_mib:.0f} MiB")
-    return reasons
+    return tuple(reasons)
 
 
 def _environment(found: BoardFound, board: Board, wishes: Wishes, choice: Choice) -> MakeEnvironment | None:
@@ -273,10 +273,6 @@ def environment_name(parts: tuple[str, ...]) -> str:
     False
     """
     return f"venv-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
-
-
-def _needs_environment(found: BoardFound, board: Board, wishes: Wishes, choice: Choice) -> bool:
-    return _environment(found, board, wishes, choice) is not None
 
 
 def _sees_system(board: Board) -> bool:
