@@ -93,9 +93,11 @@ class Reporter:
         due_s = time.monotonic()
         while not self._stop.is_set():
             self._beat()
+            now_s = time.monotonic()
             self.report()
-            # on a grid of its own, so that a slow snapshot does not slow the next ones down; missed ones are left out
-            due_s = max(due_s + self._interval_s, time.monotonic())
+            if now_s >= due_s:  # else it was hurried, and the grid stays
+                # a slow snapshot does not slow the next ones down; missed ones are left out
+                due_s = max(due_s + self._interval_s, time.monotonic())
             self._hurry.wait(max(0.0, due_s - time.monotonic()))
             self._hurry.clear()
         self.report()

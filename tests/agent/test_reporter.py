@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -58,6 +59,24 @@ def test_reporter_makes_a_snapshot_at_once_when_it_is_hurried() -> None:
     reporter.hurry()
     assert sink.enough.wait(20)
     reporter.stop()
+
+
+def test_hurried_snapshot_does_not_put_off_the_next_one() -> None:
+    interval_s = 2.0
+    sink = Sink(3)
+    reporter = Reporter(counted(), [sink], interval_s=interval_s)
+    began = time.monotonic()
+    reporter.start()
+    for _ in range(20):  # as often as it likes: the one that is due comes when it is due
+        reporter.hurry()
+        time.sleep(0.01)
+    hurried = len(sink.statuses)
+    while len(sink.statuses) == hurried and time.monotonic() < began + 20:
+        time.sleep(0.01)
+    reporter.stop()
+    assert hurried >= 2
+    # one period later, not one period for each time that it was hurried
+    assert time.monotonic() < began + 10 * interval_s
 
 
 def test_rate_follows_the_counter_over_the_last_seconds_only() -> None:
