@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from agent_statuses import MODEL, stage_latency
 from edgekit.agent.live import Live
 from edgekit.core.device_status import (
     STAGES,
@@ -21,7 +22,6 @@ from edgekit.core.device_status import (
     DeviceStatus,
     DriftStatus,
     LatencyWindow,
-    ModelStatus,
     MqttStatus,
     PowerRail,
     StageLatency,
@@ -48,38 +48,12 @@ CAMERA = CameraStatus(
     num_lost=2,
     time_source="driver",
 )
-MODEL = ModelStatus(
-    name="mobilenet_v2_w0.5",
-    scheme="static_wi8_ai8",
-    sha256="3f7a1b" + "0" * 58,
-    release=7,
-    packed_bytes=661_220,
-    file_bytes=731_904,
-    resident_mib=6.4,
-    load_ms=48.2,
-    first_inference_ms=61.9,
-    num_golden=8,
-    runtime="litert 2.3.0",
-    num_threads=2,
-    num_classes=10,
-)
 
 
 def stage_rows(n: int) -> tuple[StageLatency, ...]:
     """Latency of all stages, with the percentiles that n frames allow."""
-    typical = dict(zip(STAGES, (4.2, 1.31, 21.7, 0.084, 27.3), strict=True))
-    return tuple(
-        StageLatency(
-            stage=stage,
-            n=n,
-            mean_ms=ms * 1.02,
-            max_ms=ms * 2.4,
-            p50_ms=ms if n else None,
-            p90_ms=ms * 1.2 if n >= 64 else None,
-            p99_ms=ms * 1.7 if n >= 662 else None,
-        )
-        for stage, ms in typical.items()
-    )
+    typical_ms = (4.2, 1.31, 21.7, 0.084, 27.3)
+    return tuple(stage_latency(stage, n, p50_ms) for stage, p50_ms in zip(STAGES, typical_ms, strict=True))
 
 
 def build_status(**changes: object) -> DeviceStatus:

@@ -26,11 +26,11 @@ def stage_latency(stage: StageName, n: int = 1000, p50_ms: float = 10.0) -> Stag
     return StageLatency(
         stage=stage,
         n=n,
-        mean_ms=p50_ms * 1.1,
-        max_ms=p50_ms * 3,
+        mean_ms=p50_ms * 1.04,
+        max_ms=p50_ms * 2.3,
         p50_ms=p50_ms if n else None,
-        p90_ms=p50_ms * 1.5 if n >= 64 else None,
-        p99_ms=p50_ms * 2 if n >= 662 else None,
+        p90_ms=p50_ms * 1.3 if n >= 64 else None,
+        p99_ms=p50_ms * 1.9 if n >= 662 else None,
     )
 
 
@@ -39,14 +39,14 @@ MODEL = ModelStatus(
     scheme="static_wi8_ai8",
     sha256="ab" * 32,
     release=7,
-    packed_bytes=531_000,
-    file_bytes=657_000,
-    resident_mib=3.2,
-    load_ms=140.0,
-    first_inference_ms=8.5,
+    packed_bytes=661_220,
+    file_bytes=731_904,
+    resident_mib=6.4,
+    load_ms=48.2,
+    first_inference_ms=61.9,
     num_golden=8,
     runtime="litert 2.3.0",
-    num_threads=1,
+    num_threads=2,
     num_classes=10,
 )
 

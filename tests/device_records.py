@@ -7,6 +7,7 @@ import random
 
 import msgspec
 
+from agent_statuses import MODEL, stage_latency
 from edgekit.core.device_record import DeviceRecord
 from edgekit.core.device_status import (
     STAGES,
@@ -28,37 +29,12 @@ WINDOW_S = 10.0
 
 
 def model(release: int = 7) -> ModelStatus:
-    return ModelStatus(
-        name="mobilenet_v2_w0.5",
-        scheme="static_wi8_ai8",
-        sha256=f"{release:02x}" * 32,
-        release=release,
-        packed_bytes=661_220,
-        file_bytes=731_904,
-        resident_mib=21.4,
-        load_ms=61.0,
-        first_inference_ms=38.0,
-        num_golden=8,
-        runtime="litert 2.3.0",
-        num_threads=2,
-        num_classes=10,
-    )
+    return msgspec.structs.replace(MODEL, sha256=f"{release:02x}" * 32, release=release)
 
 
 def stages(n: int, slow: float = 1.0) -> tuple[StageLatency, ...]:
     typical = {"capture_age": 9.0, "preprocess": 1.6, "inference": 14.2, "post": 0.3, "end_to_end": 25.4}
-    return tuple(
-        StageLatency(
-            stage=stage,
-            n=n,
-            mean_ms=typical[stage] * slow * 1.04,
-            max_ms=typical[stage] * slow * 2.3,
-            p50_ms=typical[stage] * slow if n else None,
-            p90_ms=typical[stage] * slow * 1.3 if n >= 64 else None,
-            p99_ms=typical[stage] * slow * 1.9 if n >= 662 else None,
-        )
-        for stage in STAGES
-    )
+    return tuple(stage_latency(stage, n, typical[stage] * slow) for stage in STAGES)
 
 
 def status(number: int, *, session_start: int = 0) -> DeviceStatus:

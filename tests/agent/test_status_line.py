@@ -12,7 +12,7 @@ def test_line_of_a_healthy_agent_says_answer_rate_age_and_cost() -> None:
     line = status_line(healthy_status())
     for part in ("serving", "Sneaker 98%", "640x480 at 29.9 fps", "29.8 answers/s", "CPU 34 %", "88 MiB", "52 C"):
         assert part in line
-    assert "age p50 6.00 p90 9.00 ms (n=300)" in line
+    assert "age p50 6.00 p90 7.80 ms (n=300)" in line
 
 
 def test_line_shows_no_percentile_below_its_number_of_frames() -> None:

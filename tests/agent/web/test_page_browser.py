@@ -99,9 +99,9 @@ def test_page_tells_answer_latency_and_size(live: Live, serve: Serve, open_page:
         assert page.locator("#bars li").count() == 3
         assert page.locator("#spoken").inner_text() == "T-shirt/top"
         total = page.locator("#total tbody tr", has_text="inference").locator("td").all_inner_texts()
-        assert total == ["52.1", "21.7", "26.0", "36.9", "1,397,111"]
+        assert total == ["49.9", "21.7", "28.2", "41.2", "1,397,111"]
         recent = page.locator("#recent tbody tr", has_text="inference").locator("td").all_inner_texts()
-        assert recent[1:] == ["21.7", "26.0", "-", "500"]
+        assert recent[1:] == ["21.7", "28.2", "-", "500"]
         model = page.locator("#model").inner_text()
         for text in ("661 KB", "732 KB", "6.4 MiB", "48.2 ms", "61.9 ms", "mobilenet_v2_w0.5", "static_wi8_ai8"):
             assert text in model
