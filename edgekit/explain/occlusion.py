@@ -110,7 +110,7 @@ def measure_occlusion(
     return Occlusion(
         window=plan.window,
         stride=plan.stride,
-        drops=tuple(tuple(float(drop) for drop in line) for line in grid),
+        drops=tuple(tuple(round(float(drop), 6) for drop in line) for line in grid),
         largest_drop=float(grid.max()),
         row=int(plan.rows[row]),
         column=int(plan.columns[column]),
