@@ -1,4 +1,7 @@
-"""Gradients that are images: guided backpropagation, deconvolution and Grad-CAM, all by captum."""
+"""Gradients that are images: guided backpropagation, deconvolution and Grad-CAM, all by captum.
+
+Captum is imported where it is used: it brings plots with it, and nothing else needs it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import torch
-from captum.attr import Deconvolution, GuidedBackprop, LayerGradCam, NeuronDeconvolution
 from torch import Tensor
 
 from edgekit.core.graph import Graph
@@ -31,6 +33,8 @@ def guided_backpropagation(network: RectifiedNetwork, x: Tensor, label: int) -> 
     Returns:
         float32 [h, w, c].
     """
+    from captum.attr import GuidedBackprop
+
     with _quiet():
         return _image(GuidedBackprop(network).attribute(_asking(x), target=label))
 
@@ -40,6 +44,8 @@ def deconvolution(network: RectifiedNetwork, x: Tensor, label: int) -> FloatImag
 
     Zeiler and Fergus 2014, arXiv:1311.2901, section 2.1. Arguments and result as `guided_backpropagation`.
     """
+    from captum.attr import Deconvolution
+
     with _quiet():
         return _image(Deconvolution(network).attribute(_asking(x), target=label))
 
@@ -56,6 +62,8 @@ def deconvolve_channel(network: RectifiedNetwork, x: Tensor, activation: str, po
     Returns:
         float32 [h, w, c].
     """
+    from captum.attr import NeuronDeconvolution
+
     with _quiet():
         neuron = NeuronDeconvolution(network, network.module_of(activation))
         return _image(neuron.attribute(_asking(x), position))
@@ -75,6 +83,8 @@ def grad_cam(network: RectifiedNetwork, x: Tensor, label: int, activation: str) 
     Returns:
         float32 [h', w'], the size of the maps, at least 0.
     """
+    from captum.attr import LayerGradCam
+
     cam = LayerGradCam(network, network.module_of(activation))
     values = cam.attribute(_asking(x), target=label, relu_attributions=True)
     if not isinstance(values, Tensor):

@@ -50,7 +50,7 @@ def heat_png(picture: Pixels, values: Map, largest: float) -> str:
     height, width = base.shape[:2]
     fine = cv2.resize(np.ascontiguousarray(values, np.float64), (width, height), interpolation=cv2.INTER_LINEAR)
     share = np.clip(fine / largest, -1, 1) if largest > 0 else np.zeros_like(fine)
-    opacity = _OPAQUE * np.abs(share) ** _GAMMA[:, :, np.newaxis]
+    opacity = _OPAQUE * (np.abs(share) ** _GAMMA)[:, :, np.newaxis]
     colour = np.where(share[:, :, np.newaxis] >= 0, np.array(WARM, np.float64), np.array(COOL, np.float64))
     return _encode(np.rint((1 - opacity) * pale + opacity * colour).astype(np.uint8))
 
