@@ -17,8 +17,8 @@ from edgekit.report.explanation_files import read_explanation
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    """Red in one quadrant, gray elsewhere."""
-    pixels = np.full((SIZE, SIZE, 3), 110, np.uint8)
+    """Red in one quadrant, dark elsewhere."""
+    pixels = np.full((SIZE, SIZE, 3), 40, np.uint8)
     pixels[: SIZE // 2, SIZE // 2 :] = COLOURS["red"]
     path = tmp_path / "corner.png"
     assert cv2.imwrite(str(path), pixels[:, :, ::-1])

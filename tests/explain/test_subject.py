@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from edgekit.core.artifact import ModelCard
-from edgekit.core.errors import UsageError
+from edgekit.core.errors import EdgekitError, UnsupportedOpError, UsageError
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.encode.files import pack_file
 from edgekit.explain import subject as subjects
@@ -22,8 +23,8 @@ from graphs import GraphBuilder, quantize_for_test
 SPEC = PreprocessSpec(input_size=(12, 12), num_channels=3, mean=(0.5,) * 3, std=(0.25,) * 3)
 
 
-def card(scheme: str = "float", spec: PreprocessSpec = SPEC) -> ModelCard:
-    return ModelCard(model="net", scheme=scheme, labels=("a", "b", "c"), preprocess=spec)
+def card(scheme: str = "float", labels: tuple[str, ...] = ("a", "b", "c")) -> ModelCard:
+    return ModelCard(model="net", scheme=scheme, labels=labels, preprocess=SPEC)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_float_file_of_another_model_is_not_taken_for_the_origin(run_dir: Path, 
     shutil.copy(run_dir / "model.tflite", tmp_path)
     net = GraphBuilder((1, 3, 12, 12))
     net.gemm(net.flatten(net.global_pool(net.conv("input", 4, 3))), 5)
-    write_onnx(net.build(), tmp_path / "float.onnx", card())
+    write_onnx(net.build(), tmp_path / "float.onnx", card(labels=()))
 
     found = open_subject(str(tmp_path), num_threads=1)
 
@@ -84,8 +85,6 @@ def test_float_file_of_another_model_is_not_taken_for_the_origin(run_dir: Path, 
 
 
 def test_float_onnx_is_a_float_model_with_or_without_a_card(run_dir: Path, tmp_path: Path) -> None:
-    import onnx
-
     model = onnx.load(run_dir / "float.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "theirs.onnx")
@@ -107,8 +106,6 @@ def test_catalogue_name_is_a_float_model() -> None:
 
 
 def test_network_that_torch_cannot_run_keeps_its_occlusion(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgekit.core.errors import UnsupportedOpError
-
     class Unknown(RectifiedNetwork):
         def forward(self, x: object) -> object:  # type: ignore[override]
             raise UnsupportedOpError("node odd: no torch implementation of Odd")
@@ -124,8 +121,6 @@ def test_network_that_torch_cannot_run_keeps_its_occlusion(run_dir: Path, monkey
 
 
 def test_absent_models_are_errors(tmp_path: Path) -> None:
-    from edgekit.core.errors import EdgekitError
-
     for name in ("mobilnet", str(tmp_path / "none.onnx"), str(tmp_path / "none.tflite"), str(tmp_path / "none.ekb")):
         with pytest.raises(EdgekitError):
             open_subject(name)
