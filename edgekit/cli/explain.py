@@ -12,7 +12,7 @@ from edgekit.cli.console import Bars, print_document, show
 
 def explain(
     context: typer.Context,
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="Picture files.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
     model: Annotated[
         str,
         typer.Option(help="Run folder, .onnx, .tflite, .ekz or .ekb file, catalogue name, or checkpoint."),

@@ -105,7 +105,7 @@ def is_map(graph: Graph, name: str) -> bool:
 
 
 def _asking(x: Tensor) -> Tensor:
-    """A copy that asks for its gradient: the weights do not, and a layer's is known only on the way to one that does."""
+    """A copy that asks for its gradient: weights do not, and a layer's is known only on the way to one that does."""
     return x.detach().clone().requires_grad_()
 
 

@@ -122,7 +122,7 @@ def correlate(first: Occlusion, second: Occlusion) -> float | None:
     maps = [np.array(one.drops).ravel() for one in (first, second)]
     if any(np.ptp(values) == 0 for values in maps):
         return None
-    return float(np.corrcoef(maps[0], maps[1])[0, 1])
+    return round(float(np.corrcoef(maps[0], maps[1])[0, 1]), 6)
 
 
 def probabilities(logits: Logits) -> npt.NDArray[np.float64]:

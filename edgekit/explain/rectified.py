@@ -59,7 +59,8 @@ class RectifiedNetwork(nn.Module):
         for name, cap in caps.items():
             self.network.quantize_activation(name, Rectifier(cap))
         self.num_rectifiers = len(caps)
-        self.smooth_ops = tuple(sorted({node.op for node in nodes if node.op in _SMOOTH_OPS and node.output not in caps}))
+        others = {node.op for node in nodes if node.op in _SMOOTH_OPS and node.output not in caps}
+        self.smooth_ops = tuple(sorted(others))
         self.network.requires_grad_(False)
         self.eval()
 

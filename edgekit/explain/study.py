@@ -76,9 +76,7 @@ def plan_study(request: ExplainRequest, subject: Subject) -> Study:
     network = None if model is None else model.network
     label = None if request.label is None else find_class(request.label, main.labels, subject.num_classes)
     if request.layers and network is None:
-        raise UsageError(
-            f"{request.model} shows no layers to look at: {subject.notes[0]}", hint="leave --layer out"
-        )
+        raise UsageError(f"{request.model} shows no layers to look at: {subject.notes[0]}", hint="leave --layer out")
     maps = None if network is None else last_maps(network.graph)
     return Study(
         occlusion=plan_occlusion(main.spec.input_size, request.window, request.stride),

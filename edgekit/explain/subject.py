@@ -166,9 +166,7 @@ def _open_weights(name: str) -> tuple[FloatModel, tuple[str, ...]]:
     return _float_model(hub, about, hub.torch_logits)
 
 
-def _float_model(
-    hub: HubModel, about: EvaluatedModel, predict: Predictor
-) -> tuple[FloatModel, tuple[str, ...]]:
+def _float_model(hub: HubModel, about: EvaluatedModel, predict: Predictor) -> tuple[FloatModel, tuple[str, ...]]:
     """The model, and why it shows no gradients if it shows none."""
     network: RectifiedNetwork | None = RectifiedNetwork(hub.graph)
     notes: tuple[str, ...] = ()

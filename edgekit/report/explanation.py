@@ -67,10 +67,11 @@ def headline(explanation: Explanation) -> str:
         return f"What {printable(explanation.given)} looks at in {count}"
     known = [one.occlusion_correlation for one in explanation.pictures if one.occlusion_correlation is not None]
     if not known:
-        return f"Float model and file cannot be compared on {count}: covering parts of it changes nothing in one of them"
+        return f"Float model and file cannot be compared on {count}: covering parts changes nothing in one of them"
     mean = sum(known) / len(known)
-    places = "the same parts" if mean >= SAME_PLACES else "partly other parts" if mean >= OTHER_PLACES else "other parts"
-    return f"The file's answers hang on {places} of {count} as the float model's: correlation {format_correlation(mean)}"
+    places = "the same" if mean >= SAME_PLACES else "partly other" if mean >= OTHER_PLACES else "other"
+    alike = format_correlation(mean)
+    return f"The file's answers hang on {places} parts of {count} as the float model's: correlation {alike}"
 
 
 def remarks(explanation: Explanation) -> list[str]:
@@ -129,10 +130,10 @@ def largest_drop(picture: PictureExplanation) -> float:
 def format_correlation(value: float | None) -> str:
     """A correlation with two decimals; one below 1 is never rounded up to it.
 
-    >>> format_correlation(0.9987), format_correlation(1.0), format_correlation(None)
-    ('0.99', '1.00', '–')
+    >>> format_correlation(0.9987), format_correlation(1.0), format_correlation(0.5)
+    ('0.99', '1.00', '0.50')
     """
-    return format_number(min(value, 0.99) if value is not None and value < 1 else value)  # noqa: RUF002
+    return format_number(min(value, 0.99) if value is not None and value < 1 else value)
 
 
 def summary_rows(explanation: Explanation) -> list[tuple[str, ...]]:

@@ -15,7 +15,6 @@ from edgekit.report.overlays import Map, gradient_png, heat_png, patch_png, pict
 from edgekit.report.pictures import picture_size
 from edgekit.report.templating import build_environment, content_hash, read_source
 
-
 _GUIDED = (
     ("Guided backpropagation, float", "pixels that drive what speaks for the class"),
     ("Deconvolution, float", "the class projected back to pixels"),
@@ -73,8 +72,7 @@ def render_explanation_html(explanation: Explanation, maps: Sequence[PictureMaps
         script_hash=content_hash(javascript),
         sides=words.sides(explanation),
         sections=[
-            _section(explanation, picture, images)
-            for picture, images in zip(explanation.pictures, maps, strict=True)
+            _section(explanation, picture, images) for picture, images in zip(explanation.pictures, maps, strict=True)
         ],
     )
 
@@ -113,19 +111,19 @@ def _section(explanation: Explanation, picture: PictureExplanation, maps: Pictur
 def _seen_and_covered(explanation: Explanation, picture: PictureExplanation, maps: PictureMaps) -> list[Figure]:
     """The picture, and the occlusion map of each model, drawn to one scale."""
     height, width, _ = explanation.input_shape
-    figures = [
-        Figure(title="The picture", caption=f"as the model sees it, {width}x{height}", png_base64=picture_png(maps.picture))
-    ]
+    caption = f"as the model sees it, {width}x{height}"
     largest = words.largest_drop(picture)
-    for side in words.sides_of(picture, explanation):
-        figures.append(
+    return [
+        Figure(title="The picture", caption=caption, png_base64=picture_png(maps.picture)),
+        *(
             Figure(
                 title=f"Occlusion, {side.title}",
                 caption=words.drop_sentence(side),
                 png_base64=heat_png(maps.picture, _map(side.occlusion.drops), largest),
             )
-        )
-    return figures
+            for side in words.sides_of(picture, explanation)
+        ),
+    ]
 
 
 def _gradients(explanation: Explanation, picture: PictureExplanation, maps: PictureMaps) -> list[Figure]:

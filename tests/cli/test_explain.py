@@ -101,7 +101,7 @@ def test_float_onnx_without_rectifiers_shows_its_gradient(picture: Path, tmp_pat
     assert any("HardSwish" in note for note in written.notes)
 
 
-def test_public_function_writes_nothing_unless_told(picture: Path, tmp_path: Path) -> None:
+def test_public_function_writes_nothing_unless_told(tmp_path: Path) -> None:
     shoe = tmp_path / "shoe.png"
     paint(shoe, (200, 200, 200), seed=0, size=28)
     before = set(tmp_path.rglob("*"))
@@ -133,9 +133,7 @@ def test_wrong_use_is_one_line(compressed: tuple[Path, Outcome], picture: Path, 
     assert not out.exists()
 
 
-def test_picture_smaller_than_the_first_window_is_an_error(
-    compressed: tuple[Path, Outcome], tmp_path: Path
-) -> None:
+def test_picture_smaller_than_the_first_window_is_an_error(compressed: tuple[Path, Outcome], tmp_path: Path) -> None:
     dot = tmp_path / "dot.png"
     paint(dot, (200, 40, 40), seed=0, size=2)
 

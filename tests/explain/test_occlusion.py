@@ -35,9 +35,11 @@ class Counter(Silent):
         self.count += amount
 
 
-@given(
-    height=st.integers(2, 90), width=st.integers(2, 90), window=st.integers(1, 40), stride=st.none() | st.integers(1, 40)
-)
+SIZES = st.integers(2, 90)
+SIDES = st.integers(1, 40)
+
+
+@given(height=SIZES, width=SIZES, window=SIDES, stride=st.none() | SIDES)
 def test_every_pixel_is_covered_by_a_square(height: int, width: int, window: int, stride: int | None) -> None:
     window = min(window, min(height, width) - 1)
     plan = plan_occlusion((height, width), window, None if stride is None else min(stride, window))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from torch import Tensor
 
 from edgekit.core.artifact import ModelCard
 from edgekit.core.errors import EdgekitError, UnsupportedOpError, UsageError
@@ -107,7 +108,8 @@ def test_catalogue_name_is_a_float_model() -> None:
 
 def test_network_that_torch_cannot_run_keeps_its_occlusion(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Unknown(RectifiedNetwork):
-        def forward(self, x: object) -> object:  # type: ignore[override]
+        def forward(self, x: Tensor) -> Tensor:
+            del x
             raise UnsupportedOpError("node odd: no torch implementation of Odd")
 
     monkeypatch.setattr(subjects, "RectifiedNetwork", Unknown)

@@ -116,9 +116,7 @@ class TestFiles:
 
 
 class TestPage:
-    @pytest.mark.parametrize(
-        ("kind", "num_maps"), [("pair", 6), ("float_only", 5), ("file_only", 2)]
-    )
+    @pytest.mark.parametrize(("kind", "num_maps"), [("pair", 6), ("float_only", 5), ("file_only", 2)])
     def test_page_holds_every_map_and_asks_for_nothing(
         self, request: pytest.FixtureRequest, kind: str, num_maps: int
     ) -> None:
