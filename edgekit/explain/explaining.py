@@ -93,7 +93,9 @@ def _look_at(
         None if one is None else measure_occlusion(one.predict, fitted, one.spec, label, study.occlusion, progress)
         for one in (model, file)
     )
-    both_known = float_occlusion is not None and file_occlusion is not None
+    correlation = None
+    if float_occlusion is not None and file_occlusion is not None:
+        correlation = correlate(float_occlusion, file_occlusion)
     seen = _see(model, fitted, label, study)
     explained = PictureExplanation(
         file=str(path),
@@ -106,7 +108,7 @@ def _look_at(
         file_answer=_answer(file, fitted, label),
         float_occlusion=float_occlusion,
         file_occlusion=file_occlusion,
-        occlusion_correlation=correlate(float_occlusion, file_occlusion) if both_known else None,
+        occlusion_correlation=correlation,
         grad_cam=seen.grad_cam,
         layers=seen.layers,
     )

@@ -80,7 +80,11 @@ class RectifiedNetwork(nn.Module):
     def activation(self, name: str, x: Tensor) -> Tensor:
         """Value of one activation for normalized pictures."""
         kept: list[Tensor] = []
-        hook = self.module_of(name).register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+
+        def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            kept.append(output)
+
+        hook = self.module_of(name).register_forward_hook(keep)
         try:
             self(x)
         finally:

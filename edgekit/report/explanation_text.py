@@ -32,7 +32,8 @@ def _table(explanation: Explanation) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, header_style="dim", border_style="dim")
     known = words.sides(explanation)
     columns = [column for side in known for column in (printable(side.title), "largest drop")]
-    for index, column in enumerate(["picture", "class", *columns, *(["alike"] if len(known) == 2 else [])]):
+    titles: list[str] = ["picture", "class", *columns, *(["alike"] if len(known) == 2 else [])]
+    for index, column in enumerate(titles):
         table.add_column(column, justify="right" if index > 1 else "left", overflow="fold", no_wrap=False)
     for row in words.summary_rows(explanation):
         table.add_row(*(printable(cell) for cell in row))
