@@ -56,7 +56,8 @@ def explain(request: ExplainRequest, progress: Progress | None = None) -> Explai
         check_size(path, picture, subject)
     progress = progress or Silent()
     models = [model for model in (subject.float_model, subject.file) if model is not None]
-    progress.begin("explain", len(pictures) * len(models) * study.occlusion.num_windows)
+    steps = len(models) * study.occlusion.num_windows + len(study.layers)
+    progress.begin("explain", len(pictures) * steps)
     looks = [_look_at(path, picture, subject, study, progress) for path, picture in pictures]
     progress.end()
     float_model, spec = subject.float_model, subject.main.spec
@@ -96,7 +97,7 @@ def _look_at(
     correlation = None
     if float_occlusion is not None and file_occlusion is not None:
         correlation = correlate(float_occlusion, file_occlusion)
-    seen = _see(model, fitted, label, study)
+    seen = _see(model, fitted, label, study, progress)
     explained = PictureExplanation(
         file=str(path),
         width=picture.shape[1],
@@ -126,12 +127,15 @@ class _Seen(msgspec.Struct, frozen=True, kw_only=True):
     channels: tuple[tuple[FloatImage, ...], ...] = ()
 
 
-def _see(model: FloatModel | None, fitted: Picture, label: int, study: Study) -> _Seen:
+def _see(model: FloatModel | None, fitted: Picture, label: int, study: Study, progress: Progress) -> _Seen:
     if model is None or model.network is None:
         return _Seen()
     network = model.network
     x = torch.from_numpy(normalize(fitted[np.newaxis], model.spec))
-    looked = [measure_layer(network, node, x, study.num_channels) for node in study.layers]
+    looked: list[tuple[LayerResponses, tuple[FloatImage, ...]]] = []
+    for node in study.layers:
+        looked.append(measure_layer(network, node, x, study.num_channels))
+        progress.advance()
     cam = None
     if study.maps is not None:
         values = grad_cam(network, x, label, study.maps)

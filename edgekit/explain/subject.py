@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from pathlib import Path
 
 import msgspec
 import torch
 
 from edgekit.bundle.reading import is_bundle
-from edgekit.core.environment import installed_version
 from edgekit.core.errors import UnsupportedOpError
 from edgekit.core.evaluation import EvaluatedModel
 from edgekit.core.graph import Graph
@@ -17,6 +17,7 @@ from edgekit.core.layout import FLOAT_ONNX, MODEL_EKZ, MODEL_ONNX, MODEL_TFLITE
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.explain.rectified import RectifiedNetwork
 from edgekit.export.hub import HubModel, HubRequest, load_hub
+from edgekit.export.onnx_writer import write_onnx
 from edgekit.runtime.interpreter import load_interpreter
 from edgekit.runtime.predict import predict_logits
 from edgekit.verify.answers import Predictor
@@ -91,7 +92,7 @@ def open_subject(name: str, *, num_threads: int = 2) -> Subject:
         if (path / MODEL_TFLITE).is_file():
             return _beside_float(open_contender(name, num_threads=num_threads), path / FLOAT_ONNX, num_threads)
         if path.suffix.lower() not in FILE_SUFFIXES or path.is_dir():
-            return _alone(_open_weights(name))
+            return _alone(_open_weights(name, num_threads))
         if path.suffix.lower() == ".onnx" and _is_float(path, num_threads):
             return _alone(_open_onnx(name, path, num_threads))
     origin = path.with_name(FLOAT_ONNX) if path.name in RUN_FILES else None
@@ -150,20 +151,26 @@ def _open_onnx(name: str, path: Path, num_threads: int) -> tuple[FloatModel, tup
     return _float_model(hub, about, lambda pictures: predict_logits(interpreter, pictures, spec))
 
 
-def _open_weights(name: str) -> tuple[FloatModel, tuple[str, ...]]:
+def _open_weights(name: str, num_threads: int) -> tuple[FloatModel, tuple[str, ...]]:
+    """Torch weights, which answer through ONNX Runtime: the same network, several times as fast."""
     hub = load_hub(HubRequest(model=name))
     if hub.torch_logits is None:  # a folder that holds float.onnx and nothing else of a run
-        return _open_onnx(name, Path(name).expanduser() / FLOAT_ONNX, 2)
+        return _open_onnx(name, Path(name).expanduser() / FLOAT_ONNX, num_threads)
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        interpreter = load_interpreter(
+            write_onnx(hub.graph, Path(folder) / FLOAT_ONNX, hub.card).path, num_threads=num_threads
+        )
+    spec = hub.card.preprocess
     about = EvaluatedModel(
         given=name,
         file=None,
         model=hub.card.model,
         scheme=hub.card.scheme,
-        runtime=f"torch {installed_version('torch')}",
+        runtime=interpreter.name,
         size_bytes=None,
         sha256=None,
     )
-    return _float_model(hub, about, hub.torch_logits)
+    return _float_model(hub, about, lambda pictures: predict_logits(interpreter, pictures, spec))
 
 
 def _float_model(hub: HubModel, about: EvaluatedModel, predict: Predictor) -> tuple[FloatModel, tuple[str, ...]]:

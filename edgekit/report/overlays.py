@@ -77,9 +77,9 @@ def _to_patch(pixels: Pixels) -> Pixels:
     """A part of a picture in a size for many on a page."""
     enlarged = _enlarge(pixels, PATCH_SIDE)
     height, width = enlarged.shape[:2]
-    if min(height, width) <= 2 * PATCH_SIDE:
+    if min(height, width) < 2 * PATCH_SIDE:
         return enlarged
-    factor = 2 * PATCH_SIDE / min(height, width)
+    factor = PATCH_SIDE / min(height, width)
     shrunk = cv2.resize(enlarged, (round(width * factor), round(height * factor)), interpolation=cv2.INTER_AREA)
     return np.asarray(shrunk, np.uint8)
 

@@ -102,7 +102,7 @@ def test_catalogue_name_is_a_float_model() -> None:
 
     assert found.file is None
     assert found.float_model is not None
-    assert found.float_model.about.runtime.startswith("torch ")
+    assert found.float_model.about.runtime.startswith("onnxruntime ")
     assert found.main.labels[9] == "Ankle boot"
 
 

@@ -197,7 +197,7 @@ class TestOverlays:
 
     def test_large_parts_are_shrunk(self) -> None:
         picture = np.zeros((600, 900, 3), np.uint8)
-        assert pixels(patch_png(picture, (0, 0, 600, 900))).shape == (224, 336, 3)
+        assert pixels(patch_png(picture, (0, 0, 600, 900))).shape == (112, 168, 3)
 
 
 class TestWords:
