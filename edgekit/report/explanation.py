@@ -13,6 +13,8 @@ from edgekit.report.formatting import format_number, format_percent, plural, pri
 SAME_PLACES, OTHER_PLACES = 0.8, 0.5
 """Correlations of two occlusion maps from which on they are called alike, and below which they are called different."""
 _NO_DROP = 0.01
+_FULL_HEAT = 0.1
+"""Smallest change of a probability that is drawn at full strength."""
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,11 +122,11 @@ def drop_sentence(side: SideOfPicture) -> str:
     return f"Falls from {format_percent(whole, 1)} to {left} where it hurts most"
 
 
-def largest_drop(picture: PictureExplanation) -> float:
-    """What both maps of a picture are drawn relative to, so that they can be compared by eye."""
+def strongest_heat(picture: PictureExplanation) -> float:
+    """What both maps of a picture are drawn relative to, so that they can be compared by eye, and faint ones stay so."""
     occlusions = (picture.float_occlusion, picture.file_occlusion)
     changes = [abs(drop) for one in occlusions if one is not None for row in one.drops for drop in row]
-    return max(changes, default=0.0)
+    return max(_FULL_HEAT, *changes)
 
 
 def format_correlation(value: float | None) -> str:

@@ -112,7 +112,7 @@ def _seen_and_covered(explanation: Explanation, picture: PictureExplanation, map
     """The picture, and the occlusion map of each model, drawn to one scale."""
     height, width, _ = explanation.input_shape
     caption = f"as the model sees it, {width}x{height}"
-    largest = words.largest_drop(picture)
+    largest = words.strongest_heat(picture)
     return [
         Figure(title="The picture", caption=caption, png_base64=picture_png(maps.picture)),
         *(

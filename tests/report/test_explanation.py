@@ -240,7 +240,11 @@ class TestWords:
     def test_both_maps_have_one_scale(self, pair: Explanation) -> None:
         picture = pair.pictures[0]
         assert picture.float_occlusion is not None
-        assert words.largest_drop(picture) == picture.float_occlusion.largest_drop
+        assert words.strongest_heat(picture) == picture.float_occlusion.largest_drop
+
+    def test_faint_maps_stay_faint(self, float_only: Explanation) -> None:
+        faint = msgspec.structs.replace(float_only.pictures[0], float_occlusion=occlusion(0, 0.01))
+        assert words.strongest_heat(faint) == 0.1
 
 
 class TestTerminal:
