@@ -123,7 +123,7 @@ def drop_sentence(side: SideOfPicture) -> str:
 
 
 def strongest_heat(picture: PictureExplanation) -> float:
-    """What both maps of a picture are drawn relative to, so that they can be compared by eye, and faint ones stay so."""
+    """What both maps of a picture are drawn relative to, so that they compare by eye and faint ones stay faint."""
     occlusions = (picture.float_occlusion, picture.file_occlusion)
     changes = [abs(drop) for one in occlusions if one is not None for row in one.drops for drop in row]
     return max(_FULL_HEAT, *changes)

@@ -126,7 +126,7 @@ def test_wrong_use_is_one_line(compressed: tuple[Path, Outcome], picture: Path, 
     assert_fails(explain("--window", "4", "--stride", "5"), 2, "stride of 5 pixels, expected 1 to 4")
     assert_fails(explain(model="mobilnet"), 2, "mobilnet", "did you mean 'mobilenet'?")
     assert_fails(explain(model=tmp_path / "none.tflite"), 2, "none.tflite")
-    assert_fails(edgekit("explain", "--model", run_dir), 2, "PICTURE")
+    assert_fails(edgekit("explain", "--model", run_dir), 2, "Missing argument", "pictures")
     text = tmp_path / "text.png"
     text.write_text("no picture")
     assert_fails(explain(of=text), 2, "unreadable picture")
