@@ -68,8 +68,8 @@ class ChannelResponse(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         channel: Its index.
         response: What the layer computes there, before its activation.
-        row: Where in the layer's map; 0 in a layer without maps.
-        column: The same.
+        row: Where in the layer's map, or which token; 0 in a layer without either.
+        column: Where in the layer's map; 0 in a layer without maps.
         box: Top, left, bottom, right: the part of the model's input that it responds to, as its deconvolution shows.
     """
 
@@ -86,7 +86,7 @@ class LayerResponses(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         layer: Its name.
         op: "Conv", "DepthwiseConv" or "Gemm".
-        shape: Of its output, without the batch.
+        shape: Of its output, without the batch, channels first.
         num_responding: Channels that are above 0 anywhere.
         channels: The strongest, the strongest first.
     """

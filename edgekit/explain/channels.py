@@ -15,7 +15,7 @@ from torch import Tensor
 from edgekit.core.errors import UnknownNameError
 from edgekit.core.explanation import ChannelResponse, LayerResponses
 from edgekit.core.graph import WEIGHTED_OPS, Graph, Node
-from edgekit.explain.gradients import FloatImage, deconvolve_channel, is_map
+from edgekit.explain.gradients import FloatImage, deconvolve_channel, has_positions
 from edgekit.explain.rectified import RectifiedNetwork
 
 NUM_LAYERS = 4
@@ -31,7 +31,8 @@ def choose_layers(graph: Graph, names: Sequence[str] = ()) -> tuple[Node, ...]:
 
     Args:
         graph: Float graph.
-        names: Layers by name; none for four, evenly spread over those with maps, or over all where none has.
+        names: Layers by name; none for four, evenly spread over those with maps or tokens, or over all but the
+            last where none has.
 
     Raises:
         UnknownNameError: No such layer.
@@ -43,7 +44,7 @@ def choose_layers(graph: Graph, names: Sequence[str] = ()) -> tuple[Node, ...]:
             if name not in known:
                 raise UnknownNameError("layer", name, known)
         return tuple(node for node in layers if node.name in set(names))
-    candidates = [node for node in layers if is_map(graph, node.output)] or layers[:-1]
+    candidates = [node for node in layers if has_positions(graph, node.output)] or layers[:-1]
     picked = np.unique(np.linspace(0, len(candidates) - 1, NUM_LAYERS).round().astype(int)) if candidates else ()
     return tuple(candidates[index] for index in picked)
 
@@ -63,6 +64,9 @@ def measure_layer(
         The responses, and as many images [h, w, c].
     """
     values = network.activation(node.output, x)[0].numpy()
+    is_tokens = values.ndim == 2
+    if is_tokens:  # [t, c]: channels first, as in maps
+        values = values.T
     flat = values.reshape(len(values), -1)
     strongest = flat.max(axis=1)
     responding = np.flatnonzero(strongest > 0)
@@ -72,7 +76,8 @@ def measure_layer(
     for channel in order.tolist():
         place = np.unravel_index(int(flat[channel].argmax()), values.shape[1:])
         position = tuple(int(index) for index in place)
-        image = deconvolve_channel(network, x, node.output, (channel, *position))
+        selected = (*position, channel) if is_tokens else (channel, *position)
+        image = deconvolve_channel(network, x, node.output, selected)
         row, column = (*position, 0, 0)[:2]
         channels.append(
             ChannelResponse(

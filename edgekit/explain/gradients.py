@@ -19,6 +19,8 @@ from edgekit.explain.rectified import RectifiedNetwork
 
 FloatImage = npt.NDArray[np.float32]
 
+_TOKEN_RANK = 3
+
 
 def guided_backpropagation(network: RectifiedNetwork, x: Tensor, label: int) -> FloatImage:
     """Gradient of a class's logit that passes rectifiers only where it, and what they gave, is positive.
@@ -57,7 +59,7 @@ def deconvolve_channel(network: RectifiedNetwork, x: Tensor, activation: str, po
         network: The float network.
         x: One normalized picture [1, c, h, w].
         activation: Name in the graph.
-        position: (channel, row, column), or (unit,).
+        position: (channel, row, column), (token, channel), or (unit,).
 
     Returns:
         float32 [h, w, c].
@@ -93,15 +95,23 @@ def grad_cam(network: RectifiedNetwork, x: Tensor, label: int, activation: str) 
 
 
 def last_maps(graph: Graph) -> str | None:
-    """The last activation with a height and a width above 1, which Grad-CAM looks at; None where there is none."""
-    maps = [name for name in graph.activations() if name != graph.input and is_map(graph, name)]
-    return maps[-1] if maps else None
+    """The last activation with a height and a width above 1, which Grad-CAM looks at.
+
+    None where there is none, and where tokens follow it: then it is only where a transformer begins.
+    """
+    for name in reversed(graph.activations()):
+        shape = graph.shapes[name]
+        if len(shape) == _TOKEN_RANK:
+            return None
+        if len(shape) == 4 and shape[2] * shape[3] > 1 and name != graph.input:
+            return name
+    return None
 
 
-def is_map(graph: Graph, name: str) -> bool:
-    """Whether an activation is [n, c, h, w] with more than one position."""
+def has_positions(graph: Graph, name: str) -> bool:
+    """Whether an activation is a map [n, c, h, w] with more than one position, or several tokens [n, t, c]."""
     shape = graph.shapes[name]
-    return len(shape) == 4 and shape[2] * shape[3] > 1
+    return shape[1] > 1 if len(shape) == _TOKEN_RANK else len(shape) == 4 and shape[2] * shape[3] > 1
 
 
 def _asking(x: Tensor) -> Tensor:

@@ -119,7 +119,7 @@ def _remarks(network: RectifiedNetwork, maps: str | None) -> list[str]:
             f"activations of this network ({', '.join(network.smooth_ops)}) keep their ordinary gradient."
         )
     if maps is None:
-        said.append("The network has no feature maps, which Grad-CAM needs: there is none.")
+        said.append("The network does not end in feature maps, which Grad-CAM needs: there is none.")
     return said
 
 

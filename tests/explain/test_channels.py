@@ -9,6 +9,7 @@ import torch
 from edgekit.core.errors import UnknownNameError
 from edgekit.core.graph import Graph
 from edgekit.explain.channels import choose_layers, measure_layer, visible_box
+from edgekit.explain.gradients import last_maps
 from edgekit.explain.rectified import RectifiedNetwork
 from edgekit.quantize.execute import run_float
 from graphs import GraphBuilder
@@ -109,3 +110,30 @@ def test_box_stays_inside_the_picture_and_is_square() -> None:
         assert columns.stop <= right <= 30
         assert bottom - top == right - left or right - left == 30
     assert visible_box(np.zeros((40, 30, 3), np.float32)) == (0, 0, 40, 30)
+
+
+def test_tokens_are_positions_and_their_last_axis_the_channels() -> None:
+    net = GraphBuilder((1, 1, 4, 4))
+    patches = net.conv("input", 3, 2, stride=2)
+    (rows,) = net.node("Reshape", [patches], [(1, 3, 4)], {"shape": (1, 3, 4)})
+    (tokens,) = net.node("Transpose", [rows], [(1, 4, 3)], {"perm": (0, 2, 1)})
+    weight = np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+    (mixed,) = net.node("Gemm", [tokens, net.constant("mix", weight)], [(1, 4, 2)])
+    net.gemm(net.flatten(net.same("HardSwish", mixed)), 2)
+    graph = net.build()
+    network = RectifiedNetwork(graph)
+    x = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(4))
+
+    assert last_maps(graph) is None
+    assert [node.output for node in choose_layers(graph)] == [patches, mixed]
+    responses, images = measure_layer(network, choose_layers(graph)[1], x, 2)
+
+    values = network.activation(mixed, x)[0].numpy()
+    assert responses.shape == (2, 4)
+    assert responses.channels
+    kernels = np.asarray(graph.constants[graph.nodes[0].inputs[1]])
+    for one, image in zip(responses.channels, images, strict=True):
+        assert one.response == values[one.row, one.channel] == values[:, one.channel].max()
+        top, left = 2 * (one.row // 2), 2 * (one.row % 2)
+        seen = weight[one.channel, one.channel] * kernels[one.channel, 0]
+        np.testing.assert_allclose(image[top : top + 2, left : left + 2, 0], seen, rtol=1e-6)
