@@ -33,6 +33,7 @@ def find_class(wanted: str, labels: Sequence[str], num_classes: int) -> int:
     for matches in (
         [index for index, label in enumerate(labels) if label == wanted],
         [index for index, label in enumerate(labels) if same_class(label, wanted)],
+        [index for index, label in enumerate(labels) if wanted.casefold() in _synonyms(label)],
     ):
         if len(matches) == 1:
             return matches[0]
@@ -44,6 +45,11 @@ def find_class(wanted: str, labels: Sequence[str], num_classes: int) -> int:
     raise UsageError(
         f"no class {wanted!r} among the model's {num_classes}", hint=_suggestion(wanted, labels, num_classes)
     )
+
+
+def _synonyms(label: str) -> set[str]:
+    """The names in a label such as ImageNet's "tench, Tinca tinca"."""
+    return {name.strip().casefold() for name in label.split(",")}
 
 
 def _suggestion(wanted: str, labels: Sequence[str], num_classes: int) -> str:
