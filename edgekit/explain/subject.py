@@ -121,13 +121,13 @@ def _beside_float(file: Contender, origin: Path | None, num_threads: int) -> Sub
 
 
 def _is_float(path: Path, num_threads: int) -> bool:
-    """Whether an .onnx file is a float model; one that nobody says anything about is read to find out."""
-    if not path.is_file():
-        return True  # the reader words the error
-    card = load_interpreter(path, num_threads=num_threads).card
-    if card is not None:
-        return card.scheme == "float"
-    try:
+    """Whether an .onnx file is a float model; where it is neither that nor one of ours, its reader words the error."""
+    card = load_interpreter(path, num_threads=num_threads).card if path.is_file() else None
+    if card is None:
+        return True
+    if card.scheme != "float":
+        return False
+    try:  # early runs wrote the float model's card into the quantized file too
         load_hub(HubRequest(model=str(path)))
     except UnsupportedOpError:
         return False

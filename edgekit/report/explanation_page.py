@@ -37,9 +37,10 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChannelFigure(msgspec.Struct, frozen=True, kw_only=True):
-    """What a channel responds to: the part of the picture, and its deconvolution."""
+    """What a channel responds to: the part of the picture, and its deconvolution; blank where nothing comes back."""
 
     channel: int
+    is_blank: bool
     response: float
     patch_base64: str
     deconvolved_base64: str
@@ -96,6 +97,7 @@ def _section(explanation: Explanation, picture: PictureExplanation, maps: Pictur
                 channels=tuple(
                     ChannelFigure(
                         channel=one.channel,
+                        is_blank=not image.any(),
                         response=one.response,
                         patch_base64=patch_png(maps.picture, one.box),
                         deconvolved_base64=gradient_png(image, one.box),

@@ -73,6 +73,18 @@ def test_file_by_itself_is_said_to_show_no_gradients(run_dir: Path, tmp_path: Pa
     assert "Only the file is known" in found.notes[0]
 
 
+def test_quantized_onnx_with_the_card_of_its_float_model_is_a_file(run_dir: Path, tmp_path: Path) -> None:
+    model = onnx.load(run_dir / "model.onnx")
+    for entry in model.metadata_props:
+        entry.value = entry.value.replace("static_wi8_ai8", "float")
+    onnx.save(model, tmp_path / "model.onnx")
+
+    found = open_subject(str(tmp_path / "model.onnx"), num_threads=1)
+
+    assert found.float_model is None
+    assert found.file is not None
+
+
 def test_float_file_of_another_model_is_not_taken_for_the_origin(run_dir: Path, tmp_path: Path) -> None:
     shutil.copy(run_dir / "model.tflite", tmp_path)
     net = GraphBuilder((1, 3, 12, 12))

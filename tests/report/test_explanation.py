@@ -142,6 +142,13 @@ class TestPage:
         assert "Gradient, float" in text_of(page)
         assert "Guided" not in text_of(page)
 
+    def test_deconvolution_that_dies_out_is_said_to(self, float_only: Explanation) -> None:
+        maps = build_maps(float_only)
+        assert "nothing passes" not in render_explanation_html(float_only, maps)
+        dead = tuple(tuple(np.zeros_like(image) for image in layer) for layer in maps[0].channels)
+        blank = (msgspec.structs.replace(maps[0], channels=dead), maps[1])
+        assert render_explanation_html(float_only, blank).count("nothing passes the rectifiers") == 3
+
     def test_names_are_escaped(self) -> None:
         page = drawn(build_explanation(names=(EVIL, "dog"), given=EVIL))
         assert "<script>alert" not in page
