@@ -8,13 +8,17 @@ from pathlib import Path
 from edgekit import pipeline
 from edgekit.core.artifact import Artifact
 from edgekit.core.evaluation import Evaluation
+from edgekit.core.explanation import Explanation
 from edgekit.core.measurement import Accuracy
 from edgekit.core.prediction import Prediction
 from edgekit.core.recipe import DataSection, ModelSection, Recipe, load_recipe, override_recipe
 from edgekit.encode.files import PackedFile, pack_file, unpack_file
+from edgekit.explain.explaining import explain as _explain
+from edgekit.explain.study import ExplainRequest
 from edgekit.pipeline import Compressed
 from edgekit.quantize.schemes import scheme_from_bits
 from edgekit.report.evaluation_files import write_evaluation
+from edgekit.report.explanation_files import write_explanation
 from edgekit.runtime.classify import Classifier
 from edgekit.runtime.reading import read_picture
 from edgekit.train.run import TrainedRun
@@ -137,6 +141,38 @@ def evaluate(
     if out is not None:
         write_evaluation(found, Path(out))
     return found
+
+
+def explain(
+    *pictures: str | Path,
+    model: str | Path,
+    label: str | None = None,
+    out: Path | None = None,
+    layers: Sequence[str] = (),
+) -> Explanation:
+    """What an answer hangs on: occlusion of the file, Grad-CAM, gradients and layer responses of its float model.
+
+    Args:
+        *pictures: Picture files.
+        model: Run folder, .onnx, .tflite, .ekz or .ekb file, catalogue name, or checkpoint.
+        label: Class by name or number; None for the answer.
+        out: Folder for explain.html and explain.json; None to write nothing.
+        layers: Layers to look at; empty for four, evenly spread.
+
+    Raises:
+        EdgekitError: With the message and the hint that the command line would print.
+    """
+    request = ExplainRequest(
+        pictures=tuple(Path(picture) for picture in pictures),
+        model=str(model),
+        label=label,
+        layers=tuple(layers),
+        command=f"edgekit.explain(..., model={str(model)!r})",
+    )
+    found = _explain(request)
+    if out is not None:
+        write_explanation(found.explanation, found.maps, Path(out))
+    return found.explanation
 
 
 def evaluate_file(file: Path, data: str | Path) -> Accuracy:

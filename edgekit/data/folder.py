@@ -143,7 +143,7 @@ def _list_classes(folder: Path) -> dict[str, list[str]]:
         if pictures:
             classes[child.name] = pictures
         else:
-            _LOG.warning("%s holds no pictures and is no class", child)
+            _LOG.warning("%s holds no pictures", child)
     return classes
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli_network import paint
+from cli_network import COLOURS, paint
 from command_line import Outcome, assert_fails, edgekit
 from edgekit.report.evaluation_files import read_evaluation
 
@@ -90,6 +90,40 @@ def test_wrong_use_is_one_line(compressed: tuple[Path, Outcome], colours: Path, 
     flat.mkdir()
     shutil.copy(next(colours.rglob("*.png")), flat)
     assert_fails(edgekit("evaluate", run_dir, "--data", flat), 2, "has no labels")
+
+
+def test_class_without_pictures_in_the_test_set_is_named_and_left_out_of_means(
+    compressed: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    for index, (name, rgb) in enumerate(COLOURS.items()):
+        paint(tmp_path / "train" / name / "0.png", rgb, seed=index)
+        for number in range(0 if name == "red" else 6):
+            paint(tmp_path / "test" / name / f"{number}.png", rgb, seed=100 * index + number)
+
+    found = edgekit("evaluate", compressed[0], "--data", tmp_path)
+
+    assert found.code == 0, found.err
+    said = " ".join(found.out.split())
+    assert "1 class has no pictures here: red. Means leave classes without pictures out." in said
+    scores = edgekit("evaluate", compressed[0], "--data", tmp_path, "--json").document["model"]["scores"]
+    assert scores["averages"]["num_classes"] == 2
+    assert scores["averages"]["balanced_accuracy"] == 1.0
+    red = scores["classes"][2]
+    assert (red["num_pictures"], red["recall"], red["auc"], red["false_positive_rate"]) == (0, None, None, 0.0)
+
+
+def test_pictures_smaller_than_the_stem_are_enlarged_and_answered(
+    compressed: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    for index, (name, rgb) in enumerate(COLOURS.items()):
+        for number in range(4):
+            paint(tmp_path / "test" / name / f"{number}.png", rgb, seed=100 * index + number, size=1)
+
+    found = edgekit("evaluate", compressed[0], "--data", tmp_path, "--json")
+
+    assert found.code == 0, found.err
+    assert found.document["dataset"]["n"] > 0
+    assert found.document["model"]["scores"]["accuracy"]["top1"] == 1.0
 
 
 def test_class_folder_missing_in_the_test_set_is_a_clear_error(

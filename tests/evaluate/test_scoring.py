@@ -13,6 +13,7 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
+    accuracy_score,
     average_precision_score,
     balanced_accuracy_score,
     f1_score,
@@ -104,7 +105,7 @@ class TestAgainstScikitLearn:
         logits = logits if levels is None else np.round(logits).clip(-1, levels - 2)
         probabilities = softmax(logits, axis=1)
         found = score(logits, labels)
-        areas = []
+        areas, precisions = [], []
         for index, row in enumerate(found.classes):
             if not 0 < (labels == index).sum() < len(labels):
                 assert (row.auc, row.average_precision) == (None, None)
@@ -113,6 +114,9 @@ class TestAgainstScikitLearn:
             assert row.auc == pytest.approx(areas[-1], abs=EXACT)
             expected = average_precision_score(labels == index, probabilities[:, index])
             assert row.average_precision == pytest.approx(expected, abs=EXACT)
+            precisions.append(expected)
+        mean_precision = pytest.approx(np.mean(precisions), abs=EXACT) if precisions else None
+        assert found.averages.average_precision == mean_precision
         assert found.averages.auc == (pytest.approx(np.mean(areas), abs=EXACT) if areas else None)
 
     def test_macro_area_equals_scikit_learns_one_vs_rest(self) -> None:
@@ -136,7 +140,9 @@ class TestAgainstScikitLearn:
         weights = np.array([row.num_pictures for row in used]) / len(labels)
         assert found.expected_error == pytest.approx((weights * np.abs(shares - means)).sum(), abs=EXACT)
         assert found.largest_error == pytest.approx(np.abs(shares - means).max(), abs=EXACT)
-        assert found.log_loss == pytest.approx(log_loss(labels, probabilities, labels=np.arange(logits.shape[1])))
+        loss = log_loss(labels, probabilities, labels=np.arange(logits.shape[1]))
+        assert found.log_loss == pytest.approx(loss, rel=EXACT, abs=EXACT)
+        assert found.mean_confidence == pytest.approx(confidence.mean(), abs=EXACT)
 
     @settings(deadline=None, max_examples=25)
     @given(case=answered(), data=st.data())
@@ -153,6 +159,37 @@ class TestAgainstScikitLearn:
             assert found[k].share == pytest.approx(expected, abs=EXACT)
         interval = binomtest(num_right, len(labels)).proportion_ci(method="wilson")
         assert found[k].ci95 == pytest.approx((interval.low, interval.high), abs=1e-6)
+
+    @pytest.mark.parametrize(
+        "labels",
+        [np.zeros(12, np.int64), np.full(12, 2), np.arange(12) % 2, np.r_[np.zeros(11, np.int64), 1]],
+        ids=["one_class", "one_class_the_last", "a_class_without_positives", "a_single_positive"],
+    )
+    @pytest.mark.parametrize("levels", [1, 2, 4], ids=["all_tie", "most_tie", "some_tie"])
+    def test_degenerate_answers_equal_scikit_learn(self, labels: np.ndarray, levels: int) -> None:
+        """Ties count in part: what scikit-learn makes of every best answer, weighted by 1 / their number."""
+        logits = np.random.default_rng(levels).integers(0, levels, (12, 3)).astype(np.float32)
+        best = logits == logits.max(axis=1, keepdims=True)
+        pictures, given_answers = np.nonzero(best)
+        weighted = {"sample_weight": (1 / best.sum(axis=1))[pictures]}
+        repeated = labels[pictures]
+        one_class = {"labels": np.arange(3), "average": None, "zero_division": np.nan, **weighted}
+        found = score(logits, labels)
+        for expected, values in (
+            (precision_score(repeated, given_answers, **one_class), [row.precision for row in found.classes]),
+            (recall_score(repeated, given_answers, **one_class), [row.recall for row in found.classes]),
+            (f1_score(repeated, given_answers, **one_class), [row.f_score for row in found.classes]),
+        ):
+            np.testing.assert_allclose([nan(value) for value in values], expected, atol=EXACT, rtol=0)
+        expected = accuracy_score(repeated, given_answers, **weighted)
+        assert found.accuracy.top1 == pytest.approx(expected, abs=EXACT)
+        probabilities = softmax(logits.astype(np.float64), axis=1)
+        for index, row in enumerate(found.classes):
+            if 0 < (labels == index).sum() < len(labels):
+                area = roc_auc_score(labels == index, probabilities[:, index])
+                assert row.auc == pytest.approx(area, abs=EXACT)
+            else:
+                assert (row.auc, row.average_precision) == (None, None)
 
 
 class TestTies:

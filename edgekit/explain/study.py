@@ -1,0 +1,129 @@
+"""Decided before anything is looked at: where pictures are covered, which layers, which class, and what cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from edgekit.core.errors import DataError, UsageError
+from edgekit.core.graph import Graph, Node
+from edgekit.explain.channels import NUM_CHANNELS, choose_layers
+from edgekit.explain.classes import find_class
+from edgekit.explain.gradients import last_maps
+from edgekit.explain.occlusion import OcclusionPlan, plan_occlusion
+from edgekit.explain.rectified import RectifiedNetwork
+from edgekit.explain.subject import Subject
+from edgekit.runtime.preprocess import Picture
+
+_SMALLEST_STEM = 3
+"""Window of the first layer where the graph is not known: that of most networks."""
+
+
+class ExplainRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What to explain, and how.
+
+    Args:
+        pictures: Picture files.
+        model: What `open_subject` takes.
+        label: Class by name or number; None for the answer to each picture.
+        layers: Layers to look at, by name; empty for four, evenly spread.
+        num_channels: Most channels of each layer.
+        window: Side of the square that covers the picture, pixels; None for a fifth of the input.
+        stride: Most pixels from one square to the next; None for a third of the window.
+        num_threads: Threads of the runtime.
+        command: For the report.
+    """
+
+    pictures: tuple[Path, ...]
+    model: str
+    label: str | None = None
+    layers: tuple[str, ...] = ()
+    num_channels: int = NUM_CHANNELS
+    window: int | None = None
+    stride: int | None = None
+    num_threads: int = 2
+    command: str = ""
+
+
+class Study(msgspec.Struct, frozen=True, kw_only=True):
+    """What is looked at in every picture.
+
+    Args:
+        occlusion: Where it is covered.
+        layers: Of the float model; empty without gradients.
+        num_channels: Most channels of each.
+        maps: Activation that Grad-CAM weighs; None for no Grad-CAM.
+        label: Class; None for the answer.
+        notes: What is missing, and why; one sentence each.
+    """
+
+    occlusion: OcclusionPlan
+    layers: tuple[Node, ...]
+    num_channels: int
+    maps: str | None
+    label: int | None
+    notes: tuple[str, ...]
+
+
+def plan_study(request: ExplainRequest, subject: Subject) -> Study:
+    """Decide what to look at.
+
+    Raises:
+        UsageError: No such class or layer, a window that does not fit, or layers of a model that shows none.
+    """
+    main, model = subject.main, subject.float_model
+    network = None if model is None else model.network
+    label = None if request.label is None else find_class(request.label, main.labels, subject.num_classes)
+    if request.layers and network is None:
+        raise UsageError(f"{request.model} shows no layers to look at: {subject.notes[0]}", hint="leave --layer out")
+    maps = None if network is None else last_maps(network.graph)
+    return Study(
+        occlusion=plan_occlusion(main.spec.input_size, request.window, request.stride),
+        layers=() if network is None else choose_layers(network.graph, request.layers),
+        num_channels=request.num_channels,
+        maps=maps,
+        label=label,
+        notes=(*subject.notes, *(() if network is None else _remarks(network, maps))),
+    )
+
+
+def check_size(path: Path, picture: Picture, subject: Subject) -> None:
+    """Refuse a picture with fewer pixels than the first layer looks at once: enlarged, it would show nothing.
+
+    Raises:
+        DataError: It is so small.
+    """
+    height, width = picture.shape[:2]
+    model = subject.float_model
+    stem = _SMALLEST_STEM if model is None else _stem_window(model.graph)
+    if min(height, width) < stem:
+        wanted = subject.main.spec.input_size
+        raise DataError(
+            f"{path} is {width}x{height} pixels, smaller than the {stem}x{stem} that the model's first layer looks at",
+            hint=f"give a picture of about {wanted[1]}x{wanted[0]} pixels",
+        )
+
+
+def _remarks(network: RectifiedNetwork, maps: str | None) -> list[str]:
+    """What the network's kind does to the images."""
+    said: list[str] = []
+    if not network.num_rectifiers:
+        said.append(
+            "The network has no rectifier (ReLU), which guided backpropagation and deconvolution change: both images "
+            "show its plain gradient."
+        )
+    elif network.smooth_ops:
+        said.append(
+            f"Guided backpropagation and deconvolution change how the gradient passes rectifiers (ReLU, ReLU6). Other "
+            f"activations of this network ({', '.join(network.smooth_ops)}) keep their ordinary gradient."
+        )
+    if maps is None:
+        said.append("The network does not end in feature maps, which Grad-CAM needs: there is none.")
+    return said
+
+
+def _stem_window(graph: Graph) -> int:
+    """Side of the first convolution's window; 1 where the network begins without one."""
+    first = next((node for node in graph.nodes if node.op == "Conv"), None)
+    return 1 if first is None else int(max(graph.constants[first.inputs[1]].shape[2:]))
