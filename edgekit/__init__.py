@@ -16,7 +16,19 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekit.api import classify, compress, evaluate, evaluate_file, export, pack, train, unpack, verify
+    from edgekit.api import (
+        classify,
+        compress,
+        embed,
+        evaluate,
+        evaluate_file,
+        export,
+        pack,
+        search,
+        train,
+        unpack,
+        verify,
+    )
     from edgekit.core.errors import EdgekitError
 
 __version__ = "0.1.0"
@@ -25,10 +37,12 @@ __all__ = [
     "__version__",
     "classify",
     "compress",
+    "embed",
     "evaluate",
     "evaluate_file",
     "export",
     "pack",
+    "search",
     "train",
     "unpack",
     "verify",

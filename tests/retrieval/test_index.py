@@ -99,7 +99,7 @@ def test_default_place_is_the_users_cache_folder(tmp_path: Path, monkeypatch: py
     with opened(None) as index:
         index.remember([entry()])
         assert index.path == tmp_path / "edgekit" / "search.sqlite3"
-        assert index.path.is_file()
+        assert (tmp_path / "edgekit" / "search.sqlite3").is_file()
 
 
 def test_index_is_kept_in_memory_when_the_cache_cannot_be_written(

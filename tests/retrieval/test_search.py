@@ -77,7 +77,7 @@ def test_search_ranks_as_comparing_one_by_one(
 
 
 def test_exact_duplicate_is_found_first(folder: Path, model: Path, tmp_path: Path) -> None:
-    like = shutil.copy(folder / "0042.png", tmp_path / "like.png")
+    like = Path(shutil.copy(folder / "0042.png", tmp_path / "like.png"))
     found = find(folder, like, model)
     assert names(found)[0] == "0042.png"
     assert found.matches[0].similarity == 1.0
