@@ -42,11 +42,13 @@ def search(
             {
                 "model": path,
                 "like": like,
-                "matches": found.matches,
+                "matches": [
+                    {"path": _as_unicode(match.path), "similarity": match.similarity} for match in found.matches
+                ],
                 "num_pictures": found.num_pictures,
                 "num_described": found.num_described,
                 "num_unreadable": found.num_unreadable,
-                "unreadable": found.unreadable,
+                "unreadable": [_as_unicode(reason) for reason in found.unreadable],
                 "index": found.index_path,
             }
         )
@@ -54,3 +56,8 @@ def search(
     rows = [(str(rank), f"{match.similarity:.4f}", match.path) for rank, match in enumerate(found.matches, start=1)]
     show(plain_table(("", "similarity", "picture"), rows, left=("picture",), unbroken=("picture",)))
     note(f"{found.num_pictures:,} pictures compared, {found.num_described:,} of them new")
+
+
+def _as_unicode(name: str) -> str:
+    r"""A file name as JSON can hold it: bytes that are no UTF-8 read as `\udcff`."""
+    return name.encode("utf-8", "backslashreplace").decode()

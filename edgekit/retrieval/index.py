@@ -133,6 +133,8 @@ class FeatureIndex:
 
     def remember(self, entries: Sequence[Entry]) -> None:
         """Keep what was found out, all of it or nothing."""
+        if not entries:
+            return
         settled = self._clock() - SETTLED_NS
         vectors = [(entry.content, entry.vector.astype("<f4").tobytes()) for entry in entries]
         files = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -218,6 +219,22 @@ def test_search_names_what_it_cannot_read(embedded: tuple[Path, Outcome], tmp_pa
     assert "left out: unreadable picture" in found.err
     assert "bad.png" in found.err
     assert json.loads(found.out)["num_unreadable"] == 1
+
+
+def test_search_tells_names_in_another_encoding(embedded: tuple[Path, Outcome], tmp_path: Path) -> None:
+    paint(tmp_path / "like.png", COLOURS["red"], seed=1)
+    named = tmp_path / "pictures" / os.fsdecode(b"caf\xe9.png")
+    named.parent.mkdir()
+    shutil.copy(tmp_path / "like.png", named)
+    (tmp_path / "pictures" / os.fsdecode(b"bad\xe9.png")).write_bytes(b"no picture")
+    arguments = ("search", named.parent, "--like", tmp_path / "like.png", "--model", embedded[0])
+
+    found, shown = edgekit(*arguments, "--json"), edgekit(*arguments)
+
+    assert found.code == 0, found.err
+    assert found.document["matches"][0]["path"].endswith("caf\\udce9.png")
+    assert "bad\\udce9.png" in found.document["unreadable"][0]
+    assert (shown.code, "caf" in shown.out) == (0, True)
 
 
 def test_search_with_a_classifier_says_how_to_make_an_extractor(
