@@ -16,7 +16,20 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekit.api import classify, compress, evaluate, evaluate_file, explain, export, pack, train, unpack, verify
+    from edgekit.api import (
+        classify,
+        compress,
+        embed,
+        evaluate,
+        evaluate_file,
+        explain,
+        export,
+        pack,
+        search,
+        train,
+        unpack,
+        verify,
+    )
     from edgekit.core.errors import EdgekitError
 
 __version__ = "0.1.0"
@@ -25,11 +38,13 @@ __all__ = [
     "__version__",
     "classify",
     "compress",
+    "embed",
     "evaluate",
     "evaluate_file",
     "explain",
     "export",
     "pack",
+    "search",
     "train",
     "unpack",
     "verify",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgekit import pipeline
+from edgekit import embedding, pipeline
 from edgekit.core.artifact import Artifact
 from edgekit.core.evaluation import Evaluation
 from edgekit.core.explanation import Explanation
@@ -19,6 +19,8 @@ from edgekit.pipeline import Compressed
 from edgekit.quantize.schemes import scheme_from_bits
 from edgekit.report.evaluation_files import write_evaluation
 from edgekit.report.explanation_files import write_explanation
+from edgekit.retrieval.search import Found, SearchRequest
+from edgekit.retrieval.search import search as _search
 from edgekit.runtime.classify import Classifier
 from edgekit.runtime.reading import read_picture
 from edgekit.train.run import TrainedRun
@@ -62,6 +64,57 @@ def compress(
     return pipeline.compress(
         pipeline.CompressRequest(recipe=recipe, out_dir=out, measure_latency=measure_latency, command=command)
     )
+
+
+def embed(
+    model: str | Path,
+    *,
+    bits: int = 8,
+    data: str | Path | None = None,
+    out: Path | None = None,
+    overrides: Sequence[str] = (),
+    measure_latency: bool = True,
+) -> Compressed:
+    """Export a model up to its penultimate layer: float and quantized, TFLite and ONNX, verified, with precision at k.
+
+    Args:
+        model: Alias ("mobilenet"), catalogue name, run folder, checkpoint, or .onnx file.
+        bits: Grid of the weights, 4 to 8.
+        data: Dataset or folder; None for what the weights were trained on.
+        out: Run folder; None for runs/<model>-<dataset>-features-<scheme>.
+        overrides: Recipe keys as "section.key=value".
+        measure_latency: Whether latency is measured.
+
+    Returns:
+        Run folder, report (see its `features`), and whether every bar was met.
+
+    Raises:
+        EdgekitError: With the message and the hint that the command line would print.
+    """
+    recipe = Recipe(model=ModelSection(name=str(model)), data=DataSection(name="" if data is None else str(data)))
+    recipe = override_recipe(recipe, [f"quantize.scheme={scheme_from_bits(bits).id}", *overrides])
+    command = f"edgekit.embed({str(model)!r}, ...)"
+    return embedding.embed(
+        pipeline.CompressRequest(recipe=recipe, out_dir=out, measure_latency=measure_latency, command=command)
+    )
+
+
+def search(folder: Path, like: Path, model: Path, *, top: int = 10, index: Path | None = None) -> Found:
+    """Find the pictures in a folder that are most like one.
+
+    On a board, `edgekit.retrieval.search` does the same without what this module imports.
+
+    Args:
+        folder: Pictures in it and below it.
+        like: The picture that they are compared with.
+        model: File that `embed` wrote.
+        top: How many of the nearest are wanted.
+        index: Where features are kept; None for the user's cache folder.
+
+    Raises:
+        EdgekitError: With the message and the hint that the command line would print.
+    """
+    return _search(SearchRequest(folder=Path(folder), like=Path(like), model=Path(model), top=top, index_path=index))
 
 
 def train(

@@ -203,7 +203,7 @@ def _make_run(
             section, checks = _judge(request.recipe, (shrunk, before), quantized, verification, folder)
         with watch.clock.stage("latency"):
             paths = [*(artifact.path for artifact in artifacts.values()), *Path(beside).glob("*.tflite")]
-            latency = _measure_latency(paths, watch.progress) if request.measure_latency else []
+            latency = measure_latency(paths, watch.progress) if request.measure_latency else []
     verification = msgspec.structs.replace(verification, checks=(*verification.checks, *checks))
     facts = RunFacts(
         artifacts=artifacts,
@@ -289,7 +289,7 @@ def _resolved_recipe(recipe: Recipe, data_name: str) -> Recipe:
     )
 
 
-def _measure_latency(paths: Sequence[Path], progress: Progress) -> list[Latency]:
+def measure_latency(paths: Sequence[Path], progress: Progress) -> list[Latency]:
     """A short interleaved benchmark of the files, one thread; `edgekit bench` measures longer."""
     settings = BenchmarkSettings(num_queries=LATENCY_QUERIES, max_seconds=10.0)
     progress.begin("measure latency", settings.num_queries)

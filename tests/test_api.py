@@ -44,6 +44,23 @@ def test_compress_gives_run_report_and_verdict(result, folder: Path) -> None:  #
     assert (result.num_unreadable, result.unreadable) == (0, ())
 
 
+def test_search_takes_what_embed_made(folder: Path, tmp_path: Path) -> None:
+    made = edgekit.embed(
+        folder / "colours.onnx",
+        data=folder / "pictures",
+        out=tmp_path / "features",
+        overrides=["quantize.num_calibration=16"],
+        measure_latency=False,
+    )
+    assert made.passed
+    assert made.report.features is not None
+    like = folder / "pictures" / "red" / "red3.png"
+    model = made.run_dir / "model.tflite"
+    found = edgekit.search(folder / "pictures", like, model, top=3, index=tmp_path / "index")
+    assert found.matches[0].path == str(like)
+    assert {Path(match.path).parent.name for match in found.matches} == {"red"}
+
+
 def test_verify_classify_and_evaluate_take_what_compress_made(result, folder: Path) -> None:  # noqa: ANN001
     assert edgekit.verify(result.run_dir).passed
     assert not edgekit.verify(result.run_dir, max_drop=-1.0).passed

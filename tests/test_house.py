@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-DEVICE_PACKAGES = ("core", "runtime", "encode", "bundle", "agent")
+DEVICE_PACKAGES = ("core", "runtime", "retrieval", "encode", "bundle", "agent")
 HEAVY = ("torch", "onnx", "tensorflow", "cv2", "onnxruntime", "ai_edge_litert", "matplotlib", "sklearn", "scipy")
 
 

@@ -99,7 +99,7 @@ def compress(
     )
     with Bars() as bars:
         result = pipeline.compress(request, bars, note)
-    _show_result(result, as_json=as_json)
+    show_result(result, as_json=as_json)
     if not result.passed:
         raise typer.Exit(1)
 
@@ -109,7 +109,8 @@ def as_settings(overrides: list[str] | None, keys: Iterable[tuple[str, object]])
     return [*(overrides or []), *(f"{key}={value}" for key, value in keys if value is not None)]
 
 
-def _show_result(result: Compressed, *, as_json: bool) -> None:
+def show_result(result: Compressed, *, as_json: bool) -> None:
+    """Print what a run made: its report, and the pictures that were left out."""
     for line in unreadable_lines(result.unreadable, result.num_unreadable):
         note(line)
     if as_json:

@@ -11,12 +11,13 @@ import msgspec
 from edgekit.core.preprocessing import PreprocessSpec
 
 FileFormat: TypeAlias = Literal["onnx", "tflite"]
+ModelKind: TypeAlias = Literal["classifier", "features"]
 
 CARD_KEY = "edgekit.card"
 """Key of the JSON card in ONNX `metadata_props`, and (with .json) its file name in the TFLite metadata archive."""
 
 
-class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a program needs besides the file to answer in words. Travels inside .onnx and .tflite.
 
     Args:
@@ -24,12 +25,15 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
         scheme: Scheme id; "float" for a float file.
         labels: Class names in output order.
         preprocess: Picture to input.
+        kind: What the outputs are: scores of classes, or features to compare pictures by. Left out of the file for
+            classifiers, whose files stay as they were.
     """
 
     model: str
     scheme: str
     labels: tuple[str, ...]
     preprocess: PreprocessSpec
+    kind: ModelKind = "classifier"
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from edgekit.core.features import FeaturesReport
 from edgekit.core.measurement import Accuracy, Agreement, Latency
 
 REPORT_VERSION = 1
@@ -331,7 +332,10 @@ class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a run measured. See docs/report.md for the schema."""
+    """Everything a run measured. See docs/report.md for the schema.
+
+    A feature extractor has `features`, and no `agreement`: it gives no answers.
+    """
 
     model: str
     scheme: str
@@ -342,7 +346,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     dataset: ReportDataset
     sizes: Sizes
     accuracy: AccuracyTable
-    agreement: AgreementTable
+    agreement: AgreementTable | None
     checks: tuple[Check, ...]
     latency: tuple[Latency, ...]
     layers: tuple[LayerRow, ...]
@@ -355,4 +359,5 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     created: str
     shrink: ShrinkReport | None = None
     bits: BitsReport | None = None
+    features: FeaturesReport | None = None
     version: int = REPORT_VERSION

@@ -14,11 +14,10 @@ import numpy.typing as npt
 
 from edgekit.core.errors import DataError
 from edgekit.data.hash_split import halve, hash_split
-from edgekit.runtime.preprocess import read_picture
+from edgekit.runtime.reading import PICTURE_SUFFIXES, read_picture
 
 FolderSplit: TypeAlias = Literal["train", "val", "calibration", "test"]
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
 _PART_NAMES = {
     "train": "train",
     "training": "train",

@@ -43,6 +43,7 @@ from edgekit.deploy.golden_pictures import Chosen, Judged, choose, num_that_fit
 from edgekit.encode.container import read_front
 from edgekit.encode.files import naming, unpack_file
 from edgekit.encode.packing import pack
+from edgekit.runtime.card import require_classifier
 from edgekit.runtime.interpreter import Interpreter, load_interpreter
 from edgekit.runtime.predict import predict_logits
 
@@ -265,6 +266,7 @@ def _load(run_dir: Path, scratch: Path) -> _Model:
     interpreter = load_interpreter(path)
     if interpreter.card is None:
         raise IntegrityError(f"{path} has no edgekit card", hint="edgekit compress writes one into its files")
+    require_classifier(interpreter.card, path)
     return _Model(path=path, content=content, packed=packed, card=interpreter.card, interpreter=interpreter)
 
 

@@ -22,6 +22,7 @@ from edgekit.export.unshuffle import unshuffle
 from edgekit.models.counting import count_params
 from edgekit.models.weights import CHECKPOINT_NAME, load_weights, resolve_options
 from edgekit.models.zoo import build_model, model_name, with_sizes
+from edgekit.runtime.card import require_classifier
 from edgekit.runtime.preprocess import normalize
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -62,6 +63,7 @@ class HubModel(msgspec.Struct, frozen=True, kw_only=True):
         num_params: Parameters of the torch model, or of the graph for an ONNX file.
         trained: False for random weights.
         torch_logits: uint8 pictures [n, h, w, c] -> logits of the torch model; None for an ONNX file.
+        torch_inputs: Name of a layer and such pictures -> what the torch model gives that layer; None for an ONNX file.
     """
 
     graph: Graph
@@ -70,6 +72,7 @@ class HubModel(msgspec.Struct, frozen=True, kw_only=True):
     num_params: int
     trained: bool
     torch_logits: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]] | None
+    torch_inputs: Callable[[str, npt.NDArray[np.uint8]], npt.NDArray[np.float32]] | None = None
 
 
 def load_hub(request: HubRequest) -> HubModel:
@@ -108,6 +111,7 @@ def _load_onnx(request: HubRequest, path: Path) -> HubModel:
                 hint=f"leave --{what} out, or name an architecture of `edgekit zoo`",
             )
     graph, card = read_onnx(path, input_size=request.input_size)
+    require_classifier(card, path)
     graph = unshuffle(graph)
     _, channels, height, width = graph.shapes[graph.input]
     spec = card.preprocess if card else request.fallback_spec
@@ -179,6 +183,15 @@ def _from_torch(
     def torch_logits(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         return module(torch.from_numpy(normalize(pictures, spec))).numpy()
 
+    def torch_inputs(layer: str, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        seen: list[torch.Tensor] = []
+        hook = module.get_submodule(layer).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            torch_logits(pictures)
+        finally:
+            hook.remove()
+        return seen[-1].numpy()
+
     return HubModel(
         graph=graph,
         card=ModelCard(model=name, scheme="float", labels=labels, preprocess=spec),
@@ -186,4 +199,5 @@ def _from_torch(
         num_params=count_params(module),
         trained=dataset is not None,
         torch_logits=torch_logits,
+        torch_inputs=torch_inputs,
     )

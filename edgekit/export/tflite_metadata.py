@@ -146,7 +146,8 @@ def _input_table(builder: _TableBuilder, card: ModelCard, tensor_name: str) -> i
 def _output_table(builder: _TableBuilder, card: ModelCard, tensor_name: str) -> int:
     # Content of type FeatureProperties, a table without fields
     content = builder.table(3, {1: builder.table(0, {})}, {0: CONTENT_FEATURE})
-    fields = {0: builder.CreateString(tensor_name), 1: builder.CreateString("one score per class"), 3: content}
+    meaning = "features, compared by their cosine" if card.kind == "features" else "one score per class"
+    fields = {0: builder.CreateString(tensor_name), 1: builder.CreateString(meaning), 3: content}
     if card.labels:
         # AssociatedFile: name, description, type, locale
         file_name, description = builder.CreateString(LABELS_FILE), builder.CreateString("class names, one a line")

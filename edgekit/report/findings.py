@@ -150,6 +150,8 @@ def agreement_rows(report: Report) -> tuple[tuple[str, str, Agreement], ...]:
     """(file, compared with, agreement), the quantized files first."""
     word = quantized_word(report)
     table = report.agreement
+    if table is None:
+        return ()
     rows = [(f"{word} TFLite", "float", table.tflite), (f"{word} ONNX", "float", table.onnx)]
     if table.float_onnx is not None:
         rows.append(("float ONNX", "torch model", table.float_onnx))

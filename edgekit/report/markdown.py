@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from edgekit.core.report import Report
-from edgekit.report import bits, findings, shrinking
+from edgekit.report import bits, features, findings, shrinking
 from edgekit.report.charts import size_chart
 from edgekit.report.formatting import (
     TIMES,
@@ -103,6 +103,10 @@ def _sizes(report: Report) -> str:
 
 
 def _accuracy(report: Report) -> str:
+    if report.features is not None:
+        said = " ".join(escape_markdown(words) for words in features.sentences(report, report.features))
+        table = markdown_table(features.titles(report.features), features.rows(report, report.features))
+        return f"## Features\n\n{said}\n\n{table}"
     known = findings.accuracy_rows(report)
     if not known:
         return "## Accuracy\n\nUnknown: the pictures have no labels."
@@ -119,6 +123,8 @@ def _accuracy(report: Report) -> str:
 
 
 def _agreement(report: Report) -> str:
+    if report.agreement is None:
+        return ""
     rows = [
         (
             name,

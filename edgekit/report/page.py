@@ -7,7 +7,7 @@ from functools import cache
 import jinja2
 
 from edgekit.core.report import Disagreement, Report
-from edgekit.report import bits, charts, findings, shrinking
+from edgekit.report import bits, charts, features, findings, shrinking
 from edgekit.report.confusion import MAX_MATRIX_CLASSES, summarize_confusion
 from edgekit.report.pareto import pareto_chart
 from edgekit.report.pictures import picture_size
@@ -47,6 +47,7 @@ def _environment() -> jinja2.Environment:
     return build_environment(
         findings=findings,
         bits=bits,
+        features=features,
         shrinking=shrinking,
         outcome=outcome,
         picture_size=picture_size,

@@ -8,8 +8,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from edgekit.core.features import FeaturesReport
 from edgekit.core.report import BitsReport, Report, ShrinkReport
-from edgekit.report import bits, findings, shrinking
+from edgekit.report import bits, features, findings, shrinking
 from edgekit.report.charts import size_chart
 from edgekit.report.formatting import (
     DASH,
@@ -37,7 +38,7 @@ def render_summary(report: Report) -> RenderableType:
     parts: list[RenderableType] = [_title(report), _sizes(report)]
     if findings.accuracy_rows(report):
         parts.append(_accuracy(report))
-    parts.append(_agreement(report))
+    parts.append(_agreement(report) if report.features is None else _features(report, report.features))
     if report.shrink is not None:
         parts.append(_shrink(report, report.shrink))
     if report.bits is not None:
@@ -120,6 +121,15 @@ def _agreement(report: Report) -> Table:
             f"{row.max_abs_error:.3g}",
         )
     return table
+
+
+def _features(report: Report, section: FeaturesReport) -> Group:
+    """What each file's features find, and how near they are to float's."""
+    table = _table(*features.titles(section))
+    for row in features.rows(report, section):
+        table.add_row(*row)
+    said = (Text(printable(words), no_wrap=False, overflow="fold") for words in features.sentences(report, section))
+    return Group(table, Text(), *said)
 
 
 def _shrink(report: Report, shrink: ShrinkReport) -> Group:

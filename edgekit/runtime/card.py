@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from edgekit.core.artifact import CARD_KEY, ModelCard
-from edgekit.core.errors import IntegrityError
+from edgekit.core.errors import IntegrityError, UsageError
 
 CARD_FILE_NAME = f"{CARD_KEY}.json"
 
@@ -58,3 +58,31 @@ def parse_card(content: bytes | str, path: Path) -> ModelCard:
             hint="export again",
         )
     return card
+
+
+def require_classifier(card: ModelCard | None, path: Path) -> None:
+    """Refuse a feature extractor where classes are wanted; a foreign file (no card) passes.
+
+    Raises:
+        UsageError: The file gives features.
+    """
+    if card is not None and card.kind == "features":
+        raise UsageError(
+            f"{path} gives features of {card.model}, not classes: `edgekit embed` made it",
+            hint="name the model itself here; `edgekit search` takes this file",
+        )
+
+
+def require_extractor(card: ModelCard | None, path: Path) -> ModelCard:
+    """The card of a feature extractor.
+
+    Raises:
+        UsageError: The file gives classes, or does not say what it gives.
+    """
+    if card is not None and card.kind == "features":
+        return card
+    what = "carries no edgekit card" if card is None else f"is a classifier: it gives {card.model}'s classes"
+    raise UsageError(
+        f"{path} {what}, and searching needs features",
+        hint="make a feature extractor of the model: edgekit embed MODEL --out DIR",
+    )

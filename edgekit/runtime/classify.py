@@ -10,6 +10,7 @@ import numpy.typing as npt
 from edgekit.core.errors import GraphError, IntegrityError, UsageError
 from edgekit.core.prediction import Prediction
 from edgekit.core.preprocessing import PreprocessSpec
+from edgekit.runtime.card import require_classifier
 from edgekit.runtime.interpreter import Interpreter, load_interpreter
 from edgekit.runtime.predict import predict_logits
 from edgekit.runtime.preprocess import Picture, fit_picture
@@ -25,10 +26,11 @@ class Classifier:
         labels: Class names in output order; empty for "class 0", "class 1", ...
 
     Raises:
-        UsageError: The number of labels is not the number of outputs.
+        UsageError: The number of labels is not the number of outputs, or the file gives features.
     """
 
     def __init__(self, interpreter: Interpreter, spec: PreprocessSpec, labels: tuple[str, ...]) -> None:
+        require_classifier(interpreter.card, interpreter.file_path)
         self.interpreter = interpreter
         self.spec = spec
         self.num_classes = int(np.prod(interpreter.output.shape[1:]))
@@ -52,7 +54,8 @@ class Classifier:
             spec: Preprocessing; None for the file's own.
 
         Raises:
-            UsageError: The labels' number is wrong or they cannot be read, or a foreign float file without `spec`.
+            UsageError: The labels' number is wrong or they cannot be read, a foreign float file without `spec`, or a
+                feature extractor.
             IntegrityError, GraphError, MissingDependencyError: As `load_interpreter`.
         """
         interpreter = load_interpreter(path, num_threads=num_threads)

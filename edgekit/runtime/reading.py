@@ -16,6 +16,9 @@ from edgekit.runtime.picture_header import PictureHeader, read_header
 
 Picture: TypeAlias = npt.NDArray[np.uint8]
 
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
+"""Names of files that are taken for pictures in a folder, in lower case."""
+
 MAX_PIXELS = 100_000_000
 """Largest declared size that is decoded (300 MB of RGB). Phones make up to 50 megapixels by default."""
 
@@ -38,16 +41,24 @@ def read_picture(path: Path) -> Picture:
     Raises:
         DataError: Missing, unreadable, empty, truncated, too large, or no picture. The message names the file.
     """
+    return decode_picture(read_content(path), name=str(path))
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a picture file, not decoded.
+
+    Raises:
+        DataError: Missing, unreadable, or too large for a picture. The message names the file.
+    """
     try:
         if not path.is_file():
             raise DataError(f"no picture at {path}")
         size_bytes = path.stat().st_size
         if size_bytes > MAX_FILE_BYTES:
             raise DataError(f"{path} is no picture: {size_bytes} bytes, at most {MAX_FILE_BYTES} are read")
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read picture {path}: {error.strerror or error}") from error
-    return decode_picture(content, name=str(path))
 
 
 def decode_picture(content: bytes, *, name: str) -> Picture:

@@ -17,6 +17,7 @@ from edgekit.core.layout import MODEL_EKZ, MODEL_TFLITE
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.core.storage import write_bytes
 from edgekit.export.hub import HubRequest, load_hub
+from edgekit.runtime.card import require_classifier
 from edgekit.runtime.interpreter import load_interpreter
 from edgekit.runtime.predict import predict_logits
 from edgekit.verify.answers import Predictor
@@ -53,7 +54,8 @@ def open_contender(name: str, *, num_threads: int = 2) -> Contender:
         num_threads: Threads of the runtime.
 
     Raises:
-        UsageError: Nothing of that name, a file that does not say how it wants its pictures, or random weights.
+        UsageError: Nothing of that name, a file that does not say how it wants its pictures or gives features, or
+            random weights.
         EdgekitError: As `load_interpreter`, `open_bundle` and `load_hub` raise it.
     """
     path = Path(name).expanduser()
@@ -71,6 +73,7 @@ def _open_file(name: str, path: Path, num_threads: int) -> Contender:
     card = interpreter.card
     if card is None:
         raise UsageError(f"{path} carries no edgekit card", hint="evaluate files that edgekit wrote")
+    require_classifier(card, path)
     content = path.read_bytes()
     return Contender(
         about=EvaluatedModel(

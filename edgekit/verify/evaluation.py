@@ -13,6 +13,7 @@ from edgekit.data.dataset import Source
 from edgekit.data.opening import open_source
 from edgekit.data.reading import UnreadableLog, iterate_batches
 from edgekit.evaluate.metrics import accuracy
+from edgekit.runtime.card import require_classifier
 from edgekit.runtime.interpreter import load_interpreter
 from edgekit.runtime.predict import predict_logits
 from edgekit.verify.answers import check_classes, collect_answers
@@ -32,7 +33,7 @@ def evaluate_file(
         The accuracy, and one line per picture that could not be read (the first twenty).
 
     Raises:
-        UsageError: A file that does not say how it wants its pictures.
+        UsageError: A file that does not say how it wants its pictures, or gives features.
         DataError: Pictures without labels, or of other classes.
     """
     source = open_source(data, "test")
@@ -55,6 +56,7 @@ def evaluate_on(
     card = interpreter.card
     if card is None:
         raise UsageError(f"{path} carries no edgekit card", hint="evaluate files that edgekit wrote")
+    require_classifier(card, path)
     if source.labels is None:
         raise DataError(f"{source.name} has no labels", hint="accuracy needs a folder of class folders")
     check_classes(source, card.labels, interpreter.output.shape[-1])

@@ -56,12 +56,12 @@ def make_subject(hub: HubModel, run_dir: Path, source: Source) -> Subject:
 
 
 def labels_fit(hub: HubModel, source: Source) -> bool:
-    """Whether the pictures' labels say what the model's answer should be; False without labels or training.
+    """Whether the pictures' labels say what the model's answer should be; False without labels, training or classes.
 
     Raises:
         DataError: The pictures' classes are not the model's.
     """
-    if source.labels is None or not hub.trained:
+    if source.labels is None or not hub.trained or hub.card.kind == "features":
         return False
     check_classes(source, hub.card.labels, hub.graph.shapes[hub.graph.output][-1])
     return True

@@ -32,11 +32,11 @@ MAX_SHOWN = 24
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """What verification found."""
+    """What verification found; `agreement` is None for a feature extractor, which gives no answers."""
 
     checks: tuple[Check, ...]
     accuracy: AccuracyTable
-    agreement: AgreementTable
+    agreement: AgreementTable | None
     stored: StoredFile
     sqnr_db: dict[str, float]
     first_divergent_layer: str | None
@@ -79,7 +79,7 @@ def verify(subject: Subject, source: Source, config: VerifySection, progress: Pr
     progress.end()
     if not subject.labels_fit:
         found = msgspec.structs.replace(found, labels=None)
-    few = _read_pictures(source, subject.spec, found.indices[:NUM_TORCH_PICTURES])
+    few = read_pictures(source, subject.spec, found.indices[:NUM_TORCH_PICTURES])
     progress.begin("verify layers", 1)
     sqnr = measure_sqnr(subject.graph, subject.spec, subject.tflite_path, few[:NUM_LAYER_PICTURES])
     progress.end()
@@ -110,7 +110,7 @@ def _measure(
 ) -> tuple[Findings, AgreementTable]:
     logits = found.logits
     agreements = {name: agreement(logits[name], logits["float"]) for name in ("onnx", "tflite")}
-    step = _output_step(subject, stored["tflite"])
+    step = output_step(subject, stored["tflite"])
     steps = np.rint(np.abs(logits["onnx"] - logits["tflite"]) / step)
     findings = Findings(
         float_error=None if float_onnx is None else float_onnx.max_abs_error,
@@ -134,7 +134,7 @@ def _measure(
     return findings, table
 
 
-def _output_step(subject: Subject, stored: StoredFile) -> float:
+def output_step(subject: Subject, stored: StoredFile) -> float:
     """Scale of the output's grid; 1 where the file shows none (then nothing is quantized, which fails elsewhere)."""
     return stored.activations.get(subject.graph.output, (1.0, 0))[0]
 
@@ -145,7 +145,8 @@ def _float_agreement(subject: Subject, predict: Predictor, pictures: npt.NDArray
     return agreement(predict(pictures), subject.torch_logits(pictures))
 
 
-def _read_pictures(source: Source, spec: PreprocessSpec, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+def read_pictures(source: Source, spec: PreprocessSpec, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Pictures at these positions, all at once: uint8 [n, h, w, c]."""
     return next(iter(iterate_batches(source, spec, batch_size=len(indices), indices=indices))).pictures
 
 
@@ -173,7 +174,7 @@ def _disagreements(subject: Subject, source: Source, found: Answers) -> tuple[Di
         shown.append(
             Disagreement(
                 index=index,
-                png_base64=_encode_png(_read_pictures(source, subject.spec, found.indices[row : row + 1])[0]),
+                png_base64=_encode_png(read_pictures(source, subject.spec, found.indices[row : row + 1])[0]),
                 label=label,
                 float_answer=(name(first), float(probability[row, first])),
                 int8_answer=(name(second), float(_softmax(after[row : row + 1])[0, second])),

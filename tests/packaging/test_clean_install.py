@@ -18,6 +18,7 @@ from edgekit.core.artifact import ModelCard
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.export.onnx_writer import write_onnx
 from edgekit.export.tflite import write_tflite
+from extractors import write_extractors, write_pictures
 from graphs import GraphBuilder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -151,6 +152,18 @@ def test_classify_works_with_runtime_extra_alone(board: Path, model_dir: Path, f
     answer = must(board / "edgekit", "classify", file, "picture.png", cwd=model_dir)
 
     assert any(label in answer for label in ("ant", "bee", "cat"))
+
+
+@pytest.mark.parametrize("name", ["int8.tflite", "int8.onnx"])
+def test_search_works_with_runtime_extra_alone(board: Path, name: str, tmp_path: Path) -> None:
+    model = write_extractors(tmp_path / "models")[name]
+    write_pictures(tmp_path / "pictures", 3)
+    arguments = ("search", "pictures", "--like", "pictures/0001.png", "--model", model, "--index", "index", "--json")
+
+    first, second = (json.loads(must(board / "edgekit", *arguments, cwd=tmp_path)) for _ in range(2))
+
+    assert first["matches"][0] == {"path": "pictures/0001.png", "similarity": 1.0}
+    assert (first["num_described"], second["num_described"]) == (3, 0)
 
 
 @pytest.mark.parametrize("file", ["model.tflite", "model.onnx"])

@@ -191,6 +191,7 @@ def unlabelled(report: Report) -> Report:
 
 
 def unlabel(report: Report) -> Report:
+    assert report.agreement is not None
     return msgspec.structs.replace(
         report,
         dataset=msgspec.structs.replace(report.dataset, name="holiday", labelled=False, class_names=()),

@@ -205,6 +205,7 @@ def test_page_says_in_words_what_is_not_there(bare: Report) -> None:
 
 
 def test_page_says_so_when_nothing_differs(bare: Report) -> None:
+    assert bare.agreement is not None
     same = msgspec.structs.replace(bare.agreement.tflite, top1=1.0)
     words = Page(
         render_html(msgspec.structs.replace(bare, agreement=msgspec.structs.replace(bare.agreement, tflite=same)))

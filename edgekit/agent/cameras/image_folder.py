@@ -17,9 +17,8 @@ from edgekit.agent.camera import (
 )
 from edgekit.agent.capture.pace import Pace
 from edgekit.core.errors import DataError
-from edgekit.runtime.reading import read_picture
+from edgekit.runtime.reading import PICTURE_SUFFIXES, read_picture
 
-_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 _DEFAULT_FPS = 1.0
 
 
@@ -65,12 +64,14 @@ def _list_pictures(folder: Path) -> list[Path]:
         raise DataError(f"no folder at {folder}")
     try:
         paths = sorted(
-            path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and look_at(path) == "file"
+            path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and look_at(path) == "file"
         )
     except OSError as error:
         raise DataError(f"cannot read folder {folder}: {error.strerror or error}") from error
     if not paths:
-        raise DataError(f"no pictures in {folder}", hint=f"files that end with {', '.join(sorted(_SUFFIXES))} are read")
+        raise DataError(
+            f"no pictures in {folder}", hint=f"files that end with {', '.join(sorted(PICTURE_SUFFIXES))} are read"
+        )
     return paths
 
 
