@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from agent_usage import Usage, read_usage
+from agent_usage import Usage, read_usage, restart
 from edgekit.agent.capture.painted_time import read_time
 from edgekit.agent.config import AgentConfig, CameraSection
 from edgekit.agent.loop import LoopSettings
@@ -128,11 +128,12 @@ class Meter(Recognizer):
             self.painted_ages_ms.append((time.monotonic_ns() - self._painted_ns) / 1e6)
         self.num_seen += 1
         if self.num_seen == 0:
-            self.begin = read_usage(self._agent[0].pids())
+            pids = self._agent[0].pids()
+            self.begin = restart(read_usage(pids), pids)
         elif self.num_seen > 0 and self.num_seen % self._mark_every == 0:
             self.marks.append(read_usage(self._agent[0].pids()))
         if self.num_seen == self._num_answers:
-            self.end = read_usage(self._agent[0].pids())
+            self.end = self.marks[-1] if self.num_seen % self._mark_every == 0 else read_usage(self._agent[0].pids())
             self._stop.set()
         return probabilities
 

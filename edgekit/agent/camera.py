@@ -103,11 +103,13 @@ class Shot(msgspec.Struct, frozen=True, kw_only=True):
         picture: uint8 [height, width, channels], 3 channels, or 1 for gray: an array that `room` gave.
         color_order: Of its channels.
         jpeg: The picture as the camera coded it, at most MAX_JPEG_BYTES; None when it was no JPEG.
+        full_size: (height, width) as the camera sent it, where it was decoded smaller than that.
     """
 
     picture: npt.NDArray[np.uint8]
     color_order: ColorOrder
     jpeg: bytes | None = None
+    full_size: tuple[int, int] | None = None
 
 
 class Room(Protocol):

@@ -51,7 +51,8 @@ class Live:
         shot = None  # an old picture is not kept: the next viewer must not take it for new
         if time.monotonic_ns() < self._wanted_until_ns:
             picture = None if frame.jpeg is not None else np.array(frame.picture)
-            shot = Shot(jpeg=frame.jpeg, picture=picture, color_order=frame.color_order, answer=answer)
+            jpeg = None if frame.jpeg is None else bytes(frame.jpeg)
+            shot = Shot(jpeg=jpeg, picture=picture, color_order=frame.color_order, answer=answer)
         with self._lock:
             self._answer = answer
             self._shot = shot

@@ -12,6 +12,7 @@ from edgekit.core.frame import Frame
 from edgekit.runtime.classify import Classifier, is_softmaxed, softmax
 from edgekit.runtime.interpreter import RawArray
 from edgekit.runtime.preprocess import fit_picture, to_input
+from edgekit.runtime.tensor import TensorSpec
 
 Probabilities: TypeAlias = npt.NDArray[np.float64]
 
@@ -31,6 +32,7 @@ class Recognizer:
         self._spec = classifier.spec
         # what only a foreign file may do: answer with probabilities
         self._may_be_softmaxed = classifier.interpreter.card is None
+        self._real_values = _tabulate(classifier.interpreter.output)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -58,12 +60,23 @@ class Recognizer:
         Raises:
             GraphError: The answer is not finite.
         """
-        logits = np.ravel(self._interpreter.output.dequantize(answer)).astype(np.float64)
-        if not np.isfinite(logits.sum()):
-            raise GraphError(f"{self._interpreter.file_path} answered with NaN or infinity")
-        if self._may_be_softmaxed and is_softmaxed(logits, self._interpreter.output):
+        output = self._interpreter.output
+        if self._real_values is not None:
+            logits = self._real_values.take(np.frombuffer(np.ascontiguousarray(answer), np.uint8))
+        else:
+            logits = np.ravel(output.dequantize(answer)).astype(np.float64)
+            if not np.isfinite(logits.sum()):
+                raise GraphError(f"{self._interpreter.file_path} answered with NaN or infinity")
+        if self._may_be_softmaxed and is_softmaxed(logits, output):
             return logits
         return softmax(logits)
+
+
+def _tabulate(output: TensorSpec) -> npt.NDArray[np.float64] | None:
+    """Real value of each of the 256 bytes that an element of the output can be, all finite; None if not quantized."""
+    if output.scale is None or output.dtype not in {"int8", "uint8"}:
+        return None
+    return output.dequantize(np.frombuffer(bytes(range(256)), output.dtype)).astype(np.float64)
 
 
 def best_classes(probabilities: Probabilities, top_k: int) -> tuple[int, ...]:

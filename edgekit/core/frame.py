@@ -27,7 +27,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
         captured_ns: When it was captured, on CLOCK_MONOTONIC, nanoseconds.
         time_source: Whose clock `captured_ns` is: the camera driver's, of its arrival here (network cameras: the time
             on the network is not in it), or painted into the picture (tests).
-        jpeg: The picture as the camera coded it; None when it did not send JPEG.
+        jpeg: The picture as the camera coded it, good for as long as `picture`; None when it did not send JPEG.
+        full_size: (height, width) as the camera sent it, where it was decoded smaller than that; None where not.
     """
 
     picture: npt.NDArray[np.uint8]
@@ -35,7 +36,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
     captured_ns: int
     time_source: TimeSource
-    jpeg: bytes | None = None
+    jpeg: bytes | memoryview | None = None
+    full_size: tuple[int, int] | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -74,7 +74,7 @@ def _jpeg(content: bytes) -> PictureHeader:
         if marker in _FRAME_MARKERS:
             height, width = struct.unpack_from(">HH", content, offset + 3)
         if marker == 0xDA:
-            complete = content.find(b"\xff\xd9", offset + length) >= 0
+            complete = content.rfind(b"\xff\xd9", offset + length) >= 0  # from the end, where it is
             return PictureHeader(format="jpeg", height=height, width=width, is_complete=complete)
         offset += max(length, 2)
 

@@ -134,6 +134,7 @@ def to_input(pictures: Picture, spec: PreprocessSpec, tensor: TensorSpec) -> Inp
     return np.ascontiguousarray(values)
 
 
+@functools.lru_cache(maxsize=64)
 def _centre_window(height: int, width: int, spec: PreprocessSpec) -> tuple[slice, slice, int]:
     """Rows and columns to keep, and how often the window is halved.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import http.client
+import select
 import socket
+import ssl
 import time
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
@@ -25,7 +27,9 @@ from edgekit.core.errors import DataError, UsageError
 
 _CONNECT_TIMEOUT_S = 5.0
 _MAX_REDIRECTS = 3
-_PIECE_BYTES = 256 * 1024
+_PIECE_BYTES = 128 * 1024
+_MAX_LOW_WATER_BYTES = 32 * 1024
+"""Less than any kernel's receive buffer: it must not wait for bytes that it has no place for."""
 
 
 class _Mjpeg:
@@ -44,6 +48,7 @@ class _Mjpeg:
             what = "is a single picture" if content_type.startswith("image/") else f"sends {content_type}"
             raise CameraLostError(f"{self._shown} {what}, expected multipart/x-mixed-replace")
         self._parser = PartParser(boundary)
+        self._stream = _Stream(self._socket, self._response)
         self.facts = CameraFacts(fps=request.fps)
 
     def grab(self) -> Grab:
@@ -54,11 +59,8 @@ class _Mjpeg:
                 remaining_s = deadline - time.monotonic()
                 if remaining_s <= 0:
                     raise CameraLostError(f"{self._shown} sent no whole picture for {self._timeout_s:.1f} s")
-                self._socket.settimeout(remaining_s)
-                piece = self._response.read1(_PIECE_BYTES)
-                if not piece:
+                if not self._stream.read_into(self._parser, remaining_s):
                     raise CameraLostError(f"{self._shown} ended its stream")
-                self._parser.feed(piece)
                 part = self._parser.next_part()
         except TimeoutError as error:
             raise CameraLostError(f"{self._shown} sent no whole picture for {self._timeout_s:.1f} s") from error
@@ -109,6 +111,59 @@ class _Mjpeg:
                 authorization = _find_authorization(following)  # a password is for the host that it was given for
             parts = following
         raise CameraLostError(f"{self._shown} redirects more than {_MAX_REDIRECTS} times")
+
+
+class _Stream:
+    """The body of a response that does not end.
+
+    A plain one is read from the socket itself, straight to where the parser looks; the kernel is told how much of a
+    picture is missing, and wakes this process once for all of it, or nearly. Chunks and TLS are taken apart by the
+    standard library.
+
+    Args:
+        channel: The connection.
+        response: Its headers are read.
+    """
+
+    def __init__(self, channel: socket.socket, response: http.client.HTTPResponse) -> None:
+        self._socket = channel
+        self._response = response
+        self._is_plain = response.length is None and not response.chunked and not isinstance(channel, ssl.SSLSocket)
+        self._is_begun = False
+        self._low_water = 1
+        self._poll = select.poll()
+        self._poll.register(channel.fileno(), select.POLLIN)
+
+    def read_into(self, parser: PartParser, timeout_s: float) -> bool:
+        """Wait for more and give it to the parser; False at the end.
+
+        Raises:
+            TimeoutError: Nothing came.
+            OSError, HTTPException: The connection is broken.
+        """
+        if self._is_plain and self._is_begun:
+            return self._receive(parser, timeout_s)
+        self._socket.settimeout(timeout_s)
+        piece = self._response.read1(_PIECE_BYTES)  # at first what came with the headers
+        parser.feed(piece)
+        if self._is_plain:
+            self._socket.setblocking(False)
+            self._is_begun = True
+        return bool(piece)
+
+    def _receive(self, parser: PartParser, timeout_s: float) -> bool:
+        low_water = min(parser.num_missing, _MAX_LOW_WATER_BYTES)
+        if low_water != self._low_water:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
+            self._low_water = low_water
+        if not self._poll.poll(timeout_s * 1000):
+            raise TimeoutError
+        try:
+            num_bytes = self._socket.recv_into(parser.room(_PIECE_BYTES))
+        except BlockingIOError:  # it was readable, and is not: the kernel has dropped a damaged packet
+            return True
+        parser.filled(num_bytes)
+        return num_bytes > 0
 
 
 def _explain(response: http.client.HTTPResponse) -> str:

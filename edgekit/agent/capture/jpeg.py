@@ -10,14 +10,20 @@ import numpy.typing as npt
 
 from edgekit.agent.camera import MAX_JPEG_BYTES, MAX_PIXELS, Room, Shot, choose_reduction, copy_into
 from edgekit.core.errors import DataError
+from edgekit.core.frame import ColorOrder
 from edgekit.runtime.picture_header import read_header
 
+# RGB is what models want: asked of the decoder, nobody has to swap channels. OpenCV can do it since 4.11.
+_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
+_COLOR_ORDER: ColorOrder = "bgr" if _RGB is None else "rgb"
+_COLOR = cv2.IMREAD_COLOR if _RGB is None else _RGB
 _FLAGS = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
+    1: _COLOR,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2 | _COLOR,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4 | _COLOR,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8 | _COLOR,
 }
+"""By how much smaller it is decoded. IMREAD_REDUCED_COLOR_2 and the like are these with the bit of IMREAD_COLOR."""
 
 
 def decode_jpeg(content: bytes, room: Room, min_size: tuple[int, int] | None) -> Shot:
@@ -46,4 +52,5 @@ def decode_jpeg(content: bytes, room: Room, min_size: tuple[int, int] | None) ->
     pixels = cast("npt.NDArray[np.uint8] | None", picture)
     if pixels is None:
         raise DataError("OpenCV cannot decode this JPEG: damaged")
-    return Shot(picture=copy_into(room, pixels), color_order="bgr", jpeg=content)
+    full_size = (header.height, header.width)
+    return Shot(picture=copy_into(room, pixels), color_order=_COLOR_ORDER, jpeg=content, full_size=full_size)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import mmap
 import os
 import select
+import struct
 import threading
 
 import msgspec
@@ -34,6 +35,8 @@ _TOTAL_BYTES = _PAGE + _NUM_PLACES * _PLACE_BYTES
 _HELD, _WANT_NS, _TAKEN = 0, 1, 2
 _GRABBED, _BUSY_SINCE_NS, _PUBLISHED, _SAME, _DAMAGED = 8, 9, 10, 11, 12
 _HEADERS, _HEADER_WORDS = 64, 16
+_HEADER = struct.Struct("=10q")
+"""Of one picture: its number, time, whose clock, height, width, channels, their order, bytes of JPEG, full size."""
 
 _ORDERS: tuple[ColorOrder, ...] = ("rgb", "bgr", "gray")
 _SOURCES: tuple[TimeSource, ...] = ("driver", "arrival", "painted")
@@ -102,7 +105,8 @@ class _Fence:
 class _Link:
     def __init__(self, descriptor: int) -> None:
         self._map = mmap.mmap(descriptor, _TOTAL_BYTES)
-        self._words = memoryview(self._map)[:_PAGE].cast("q")
+        self._bytes = memoryview(self._map)
+        self._words = self._bytes[:_PAGE].cast("q")
         self._fence = _Fence()
 
 
@@ -169,8 +173,8 @@ class AgentLink(_Link):
         )
 
     def _read(self, place: int) -> Frame:
-        start = _HEADERS + place * _HEADER_WORDS
-        sequence, captured_ns, source, height, width, channels, order, jpeg_bytes = self._words[start : start + 8]
+        numbers: tuple[int, ...] = _HEADER.unpack_from(self._map, _header_offset(place))
+        sequence, captured_ns, source, height, width, channels, order, jpeg_bytes, full_height, full_width = numbers
         pixels = _PAGE + place * _PLACE_BYTES
         picture = np.ndarray((height, width, channels), np.uint8, self._map, pixels)
         picture.flags.writeable = False
@@ -181,7 +185,8 @@ class AgentLink(_Link):
             sequence=sequence,
             captured_ns=captured_ns,
             time_source=_SOURCES[source],
-            jpeg=self._map[coded : coded + jpeg_bytes] if jpeg_bytes else None,
+            jpeg=self._bytes[coded : coded + jpeg_bytes].toreadonly() if jpeg_bytes else None,
+            full_size=(full_height, full_width) if full_height else None,
         )
 
 
@@ -217,6 +222,7 @@ class ChildLink(_Link):
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor)
         self._place = 0
+        self._offered: npt.NDArray[np.uint8] | None = None
 
     @property
     def want_ns(self) -> int:
@@ -259,7 +265,8 @@ class ChildLink(_Link):
         taboo = {self._words[_HELD], published % _NUM_PLACES if published >= 0 else -1}
         self._place = next(place for place in range(_NUM_PLACES) if place not in taboo)
         pixels = _PAGE + self._place * _PLACE_BYTES
-        return np.ndarray((height, width, channels), np.uint8, self._map, pixels)
+        self._offered = np.ndarray((height, width, channels), np.uint8, self._map, pixels)
+        return self._offered
 
     def publish(self, sequence: int, captured_ns: int, source: TimeSource, shot: Shot) -> None:
         """Make the picture that was written to the last `room` the newest one.
@@ -268,14 +275,18 @@ class ChildLink(_Link):
             CameraLostError: Its kind did not write it there (a programming error that must not show a wrong picture).
         """
         pixels = _PAGE + self._place * _PLACE_BYTES
-        if not np.shares_memory(shot.picture, np.frombuffer(self._map, np.uint8, 1, pixels)):
+        if shot.picture is not self._offered:
             raise CameraLostError("the camera's picture is not in the shared memory")
         jpeg = shot.jpeg if shot.jpeg is not None and len(shot.jpeg) <= MAX_JPEG_BYTES else b""
         self._map[pixels + _PIXEL_BYTES : pixels + _PIXEL_BYTES + len(jpeg)] = jpeg
-        start = _HEADERS + self._place * _HEADER_WORDS
         source_code, order = _SOURCES.index(source), _ORDERS.index(shot.color_order)
-        for offset, word in enumerate((sequence, captured_ns, source_code, *shot.picture.shape, order, len(jpeg))):
-            self._words[start + offset] = word
+        numbers = (sequence, captured_ns, source_code, *shot.picture.shape, order, len(jpeg))
+        _HEADER.pack_into(self._map, _header_offset(self._place), *numbers, *(shot.full_size or (0, 0)))
         self._fence()
         self._words[_PUBLISHED] = sequence * _NUM_PLACES + self._place
         self._fence()
+
+
+def _header_offset(place: int) -> int:
+    """Where the numbers of a picture stand, bytes from the beginning of the memory."""
+    return 8 * (_HEADERS + place * _HEADER_WORDS)

@@ -14,6 +14,10 @@ from edgekit.core.errors import DataError
 from edgekit.runtime.picture_header import read_header
 
 _MAX_HEADER_BYTES = 16 * 1024
+_BUFFER_BYTES = 256 * 1024
+"""Room for a few pictures of 640x480, at the beginning; larger ones make it grow."""
+_FEW_BYTES = 4096
+
 _LENGTH = re.compile(rb"^content-length[ \t]*:[ \t]*(\d{1,12})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _BOUNDARY = re.compile(r"boundary\s*=\s*(?:\"([^\"]+)\"|([^;\s]+))", re.IGNORECASE)
 _FIRST_LINE = re.compile(rb"[\r\n]*(--[^\r\n]{1,200})\r?\n")
@@ -33,7 +37,7 @@ def find_boundary(content_type: str) -> bytes | None:
 
 
 class PartParser:
-    """Takes the stream apart.
+    """Takes the stream apart. What has come lies in one buffer that a socket can write to, and is copied once.
 
     Args:
         boundary: As `find_boundary` gives it; None: the first line of the stream is one.
@@ -41,12 +45,39 @@ class PartParser:
 
     def __init__(self, boundary: bytes | None) -> None:
         self._boundary = boundary or b""
-        self._buffer = bytearray()
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._begin = self._end = 0  # of what has come and was not given out yet
         self._searched = 0
+        self.num_missing = 1
+        """At least so many bytes must come before `next_part` can give more."""
+
+    @property
+    def num_kept(self) -> int:
+        """Bytes that have come and were not given out yet."""
+        return self._end - self._begin
+
+    def room(self, num_bytes: int) -> memoryview:
+        """Where the next bytes go, at least so many; tell `filled` how many came."""
+        kept = self._end - self._begin
+        is_short = len(self._buffer) - self._end < num_bytes
+        if self._begin and (is_short or kept < _FEW_BYTES):  # always to the same place, which is in the cache
+            self._buffer[:kept] = self._buffer[self._begin : self._end]
+            self._searched = max(0, self._searched - self._begin)
+            self._begin, self._end = 0, kept
+        if len(self._buffer) - self._end < num_bytes:
+            grown = bytearray(2 * (kept + num_bytes))
+            grown[:kept] = memoryview(self._buffer)[:kept]
+            self._buffer = grown
+        return memoryview(self._buffer)[self._end :]
+
+    def filled(self, num_bytes: int) -> None:
+        """So many bytes were written to the last `room`."""
+        self._end += num_bytes
 
     def feed(self, piece: bytes) -> None:
         """Append what came."""
-        self._buffer += piece
+        self.room(len(piece))[: len(piece)] = piece
+        self.filled(len(piece))
 
     def next_part(self) -> bytes | None:
         """The body of the next complete part; None until more has come.
@@ -54,57 +85,65 @@ class PartParser:
         Raises:
             DataError: Headers or a body larger than any picture: this is no MJPEG stream.
         """
-        buffer = self._buffer
+        self.num_missing = 1
         if not self._boundary:
             self._boundary = self._read_first_line()
             if not self._boundary:
                 return None
-        start = buffer.find(self._boundary)
+        buffer, stop = self._buffer, self._end
+        start = buffer.find(self._boundary, self._begin, stop)
         if start < 0:
-            del buffer[: max(0, len(buffer) - len(self._boundary))]
+            self._drop(max(self._begin, stop - len(self._boundary)))
             return None
-        if start:
-            del buffer[:start]
-            self._searched = 0
-        header_end = _HEADER_END.search(buffer, len(self._boundary), _MAX_HEADER_BYTES)
+        if start > self._begin:
+            self._drop(start)
+        header_end = _HEADER_END.search(buffer, start + len(self._boundary), min(stop, start + _MAX_HEADER_BYTES))
         if header_end is None:
-            if len(buffer) >= _MAX_HEADER_BYTES:
+            if stop - start >= _MAX_HEADER_BYTES:
                 raise DataError(f"part headers of more than {_MAX_HEADER_BYTES} bytes")
             return None
-        end = self._find_end(header_end.end(), _LENGTH.search(buffer, 0, header_end.start() + 1))
+        begin = header_end.end()
+        end = self._find_end(begin, _LENGTH.search(buffer, start, header_end.start() + 1))
         if end is None:
-            if len(buffer) > MAX_JPEG_BYTES + _MAX_HEADER_BYTES:
+            if stop - start > MAX_JPEG_BYTES + _MAX_HEADER_BYTES:
                 raise DataError(f"a part of more than {MAX_JPEG_BYTES} bytes")
             return None
-        part = bytes(buffer[header_end.end() : end])
-        del buffer[:end]
-        self._searched = 0
+        part = bytes(memoryview(buffer)[begin:end])
+        self._drop(end)
         return part
+
+    def _drop(self, end: int) -> None:
+        """Forget what came before."""
+        self._begin, self._searched = end, 0
+        if end == self._end:
+            self._begin = self._end = 0
 
     def _read_first_line(self) -> bytes:
         """The boundary that the stream begins with; b"" until it has come."""
-        match = _FIRST_LINE.match(self._buffer)
-        if match is None and len(self._buffer) > 256:
-            raise DataError(f"begins with {bytes(self._buffer[:16])!r}, expected a boundary")
+        match = _FIRST_LINE.match(self._buffer, self._begin, self._end)
+        if match is None and self.num_kept > 256:
+            start = bytes(self._buffer[self._begin : self._begin + 16])
+            raise DataError(f"begins with {start!r}, expected a boundary")
         return match[1] if match is not None else b""
 
     def _find_end(self, begin: int, declared: re.Match[bytes] | None) -> int | None:
         """Where the body ends; None when that has not come yet."""
-        buffer = self._buffer
+        buffer, stop = self._buffer, self._end
         if declared is not None:
             length = int(declared[1])
             if length > MAX_JPEG_BYTES:
                 raise DataError(f"a part of {length} bytes, at most {MAX_JPEG_BYTES}")
             end = begin + length
-            if len(buffer) < end:
+            if stop < end:
+                self.num_missing = end - stop
                 return None
-            tail = bytes(buffer[end : end + 2 + len(self._boundary)]).lstrip(b"\r\n")
+            tail = bytes(buffer[end : min(stop, end + 2 + len(self._boundary))]).lstrip(b"\r\n")
             follows = not tail or self._boundary.startswith(tail) or tail.startswith(self._boundary)
             if follows or buffer.endswith(b"\xff\xd9", begin, end):
                 return end  # at once: waiting for the next boundary would make each picture a whole frame old
-        at = buffer.find(self._boundary, max(begin, self._searched))
+        at = buffer.find(self._boundary, max(begin, self._searched), stop)
         if at < 0:
-            self._searched = max(begin, len(buffer) - len(self._boundary))
+            self._searched = max(begin, stop - len(self._boundary))
             return self._find_jpeg_end(begin)
         self._searched = 0
         body = bytes(buffer[max(begin, at - 2) : at])
@@ -115,9 +154,9 @@ class PartParser:
 
         The next boundary may come only with the next picture, and this one would be a whole frame old by then.
         """
-        tail = bytes(self._buffer[-4:])
-        end = len(self._buffer) - len(tail) + len(tail.rstrip(b"\r\n"))
-        if not self._buffer.endswith(b"\xff\xd9", 0, end):
+        tail = bytes(self._buffer[max(begin, self._end - 4) : self._end])
+        end = self._end - len(tail) + len(tail.rstrip(b"\r\n"))
+        if not self._buffer.endswith(b"\xff\xd9", begin, end):
             return None
         try:
             return end if read_header(bytes(self._buffer[begin:end])).is_complete else None

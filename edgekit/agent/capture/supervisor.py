@@ -15,9 +15,8 @@ from edgekit.agent.capture.messages import Ended, Lost, Open, Opened, Ready
 from edgekit.agent.capture.rules import SECOND_NS
 from edgekit.agent.capture.worker import CaptureProcess
 from edgekit.core.device_status import CameraStatus
-from edgekit.core.errors import DataError, UsageError
+from edgekit.core.errors import UsageError
 from edgekit.core.frame import Frame, TimeSource
-from edgekit.runtime.picture_header import read_header
 
 _TICK_S = 0.5
 _WATCH_TICK_S = 0.1
@@ -66,7 +65,7 @@ class CaptureSupervisor:
         self._num_openings = 0
         self._num_taken = 0
         self._last_taken = -1
-        self._newest = ((0, 0), b"")  # size as decoded (height, width), and the JPEG that it was
+        self._newest_size = (0, 0)  # (height, width) as the camera sent it
         self._time_source: TimeSource = "arrival"
         self._want_ns = NEVER_NS
 
@@ -134,7 +133,7 @@ class CaptureSupervisor:
             now_ns = time.monotonic_ns()
             counters = self._link.counters()
             state, detail = self._course.state(now_ns, counters)
-            height, width = _full_size(*self._newest)
+            height, width = self._newest_size
             num_pending = int(counters.published > self._last_taken)
             return CameraStatus(
                 kind=self._request.kind,
@@ -161,7 +160,7 @@ class CaptureSupervisor:
         self._taken.ring()
         self._num_taken += 1
         self._last_taken = frame.sequence
-        self._newest = ((frame.picture.shape[0], frame.picture.shape[1]), frame.jpeg or b"")
+        self._newest_size = frame.full_size or (frame.picture.shape[0], frame.picture.shape[1])
         self._time_source = frame.time_source
 
     # --------------------------------------------------------------------------------------------------- the thread
@@ -284,12 +283,3 @@ class CaptureSupervisor:
         if is_there and not self._was_there:
             self._course.appeared(time.monotonic_ns())
         self._was_there = is_there
-
-
-def _full_size(decoded: tuple[int, int], jpeg: bytes) -> tuple[int, int]:
-    """(height, width) as the camera sent it, which may be more than was decoded."""
-    try:
-        header = read_header(jpeg)
-    except DataError:  # it came with none
-        return decoded
-    return header.height, header.width

@@ -21,6 +21,10 @@ _QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "GST_DEB
 # The other cores are for inference, and a thread that does nothing still has its memory.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
 
+# What one picture needs, malloc is to keep for the next: given back and taken again, it costs a page fault for every
+# 4 KiB, a quarter of the time that decoding takes. Only glibc knows these names. 32 MiB is the most it allows.
+_KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(32 * 2**20)}
+
 
 class CaptureProcess:
     """One child, from start to death.
@@ -124,4 +128,4 @@ class CaptureProcess:
 def _make_environment() -> dict[str, str]:
     """Where the child finds this package, and what keeps its libraries quiet."""
     path = os.pathsep.join(filter(None, (str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH"))))
-    return {**_QUIET, **os.environ, **_ONE_THREAD, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    return {**_QUIET, **os.environ, **_ONE_THREAD, **_KEPT_MEMORY, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from typing import cast
 
 import cv2
@@ -82,6 +83,7 @@ class DriftWatch:
         self._indices = {label: index for index, label in enumerate(labels)}
         self._store = store
         self._lock = threading.Lock()
+        self._waiting: deque[Answer] = deque()
         self._classes = DecayingCounts(len(baseline or ()), self._config.class_half_life_s)
         self._confidence = DecayingMean(self._config.confidence_half_life_s)
         self._brightness = DecayingMean(self._config.picture_half_life_s)
@@ -91,17 +93,12 @@ class DriftWatch:
 
     def offer(self, frame: Frame, answer: Answer) -> None:
         """Count an answer, and now and then measure its picture."""
-        now_s = answer.answered_ns / 1e9
-        index = (
-            answer.index if answer.index is not None else self._indices.get(answer.top[0][0]) if answer.top else None
-        )
-        is_due = answer.answered_ns >= self._picture_due_ns
-        looks = measure_picture(frame.picture, frame.color_order) if is_due else None
-        with self._lock:
-            self._confidence.add(answer.confidence, now_s)
-            if index is not None:
-                self._classes.add(index, now_s)
-            if looks is not None:
+        self._waiting.append(answer)
+        if answer.answered_ns >= self._picture_due_ns:
+            now_s = answer.answered_ns / 1e9
+            looks = measure_picture(frame.picture, frame.color_order)
+            with self._lock:
+                self._count()
                 self._picture_due_ns = answer.answered_ns + round(self._config.picture_interval_s * 1e9)
                 self._brightness.add(looks[0], now_s)
                 self._sharpness.add(looks[1], now_s)
@@ -109,9 +106,22 @@ class DriftWatch:
         if self._store is not None:
             self._store.offer(frame, answer, self._flags)
 
+    def _count(self) -> None:
+        """Count the answers that wait; the lock is held. Together they cost less than one by one."""
+        while self._waiting:
+            answer = self._waiting.popleft()
+            index = answer.index
+            if index is None and answer.top:
+                index = self._indices.get(answer.top[0][0])
+            now_s = answer.answered_ns / 1e9
+            self._confidence.add(answer.confidence, now_s)
+            if index is not None:
+                self._classes.add(index, now_s)
+
     def status(self) -> DriftStatus:
         """The statistics now."""
         with self._lock:
+            self._count()
             status = DriftStatus(
                 n=round(self._confidence.weight),
                 psi=self._psi(),

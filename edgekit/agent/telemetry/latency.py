@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from edgekit.agent.telemetry.histogram import Histogram, to_ns
@@ -12,6 +13,8 @@ from edgekit.core.frame import Answer
 
 WINDOW_S = 10.0
 """How long a window is, for who asks `LatencyRecorder.is_due`."""
+
+_MAX_WAITING = 256
 
 
 class LatencyRecorder:
@@ -30,6 +33,7 @@ class LatencyRecorder:
         self, *, clock: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time
     ) -> None:
         self._lock = threading.Lock()
+        self._waiting: deque[Answer] = deque()
         self._clock = clock
         self._wall_clock = wall_clock
         self._window = tuple(Histogram() for _ in STAGES)
@@ -40,21 +44,30 @@ class LatencyRecorder:
         self._started_unix_s = wall_clock()
 
     def record(self, answer: Answer) -> None:
-        """Count one answer."""
-        durations = (
-            to_ns(answer.capture_age_ms),
-            to_ns(answer.preprocess_ms),
-            to_ns(answer.inference_ms),
-            to_ns(answer.post_ms),
-            answer.answered_ns - answer.captured_ns,
-        )
-        with self._lock:
-            for histogram, duration in zip(self._window, durations):  # noqa: B905 - one each of STAGES, in the hot loop
+        """Count one answer; many are counted at once, when somebody asks or enough have come."""
+        self._waiting.append(answer)
+        if len(self._waiting) >= _MAX_WAITING:
+            with self._lock:
+                self._count()
+
+    def _count(self) -> None:
+        """Count the answers that wait; the lock is held."""
+        while self._waiting:
+            answer = self._waiting.popleft()
+            durations = (
+                to_ns(answer.capture_age_ms),
+                to_ns(answer.preprocess_ms),
+                to_ns(answer.inference_ms),
+                to_ns(answer.post_ms),
+                answer.answered_ns - answer.captured_ns,
+            )
+            for histogram, duration in zip(self._window, durations, strict=True):
                 histogram.record(duration)
 
     def total(self) -> tuple[StageLatency, ...]:
         """Latency since the start, one each of `STAGES`."""
         with self._lock:
+            self._count()
             window = tuple(histogram.copy() for histogram in self._window)
         for histogram, closed in zip(window, self._closed, strict=True):
             histogram.add(closed)
@@ -79,6 +92,7 @@ class LatencyRecorder:
             self.observe(system)
         fresh = tuple(Histogram() for _ in STAGES)
         with self._lock:
+            self._count()
             window, self._window = self._window, fresh
         now_s = self._clock()
         seconds = max(now_s - self._started_s, 1e-9)

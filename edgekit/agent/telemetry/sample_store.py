@@ -136,7 +136,7 @@ class SampleStore:
                     sequence=answer.sequence,
                     rank=rank,
                 ),
-                jpeg=frame.jpeg,
+                jpeg=None if frame.jpeg is None else bytes(frame.jpeg),
                 picture=None if frame.jpeg is not None else np.array(frame.picture),
                 color_order=frame.color_order,
             )

@@ -30,9 +30,22 @@ def test_jpeg_is_decoded_as_large_as_needed(min_size: tuple[int, int] | None, sh
     shot = decode_jpeg(JPEG, plain_room, min_size)
 
     assert shot.picture.shape == shape
-    assert shot.color_order == "bgr"
     assert shot.jpeg == JPEG
-    assert np.abs(shot.picture.astype(int) - (10, 120, 230)).max() <= 8
+    assert shot.full_size == (480, 640)
+    colors = shot.picture if shot.color_order == "bgr" else shot.picture[:, :, ::-1]
+    assert np.abs(colors.astype(int) - (10, 120, 230)).max() <= 8
+
+
+@pytest.mark.parametrize(("reduction", "flag"), [(1, 1), (2, 17), (4, 33), (8, 65)])
+def test_pixels_are_those_that_opencv_gives_in_its_own_order(reduction: int, flag: int) -> None:
+    noise = cv2.resize(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8), (640, 480))
+    jpeg = cv2.imencode(".jpg", noise)[1]
+
+    shot = decode_jpeg(jpeg.tobytes(), plain_room, (480 // reduction, 640 // reduction))
+
+    expected = cv2.imdecode(jpeg, flag)
+    assert expected is not None
+    assert (shot.picture == (expected if shot.color_order == "bgr" else expected[:, :, ::-1])).all()
 
 
 @pytest.mark.parametrize(
