@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgekit.core.errors import GraphError
 from edgekit.core.graph import Graph, Node
+from edgekit.export.attention import fuse_attention, fuse_gelu
 from edgekit.export.builder import unique_name
 from edgekit.export.folding import batch_norm_as_depthwise, fold_affine, fold_batch_norm
 from edgekit.export.fusion import (
@@ -22,6 +23,8 @@ __all__ = ["CANONICAL_RULES", "canonicalize", "classifier_output", "eliminate_de
 CANONICAL_RULES: tuple[SweepRule, ...] = (
     fuse_channel_shuffle,
     fuse_hard_activations,
+    fuse_gelu,
+    fuse_attention,
     fold_affine,
     batch_norm_as_depthwise,
     fuse_clip,
