@@ -7,13 +7,19 @@ one operator. Names are those of the QDQ form: a weight `w` is stored as `w_quan
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import msgspec
 import numpy as np
+import numpy.typing as npt
 import onnx
 
-from edgekit.core.graph import Node
+from edgekit.core.errors import IntegrityError
+from edgekit.core.graph import Array, Node
 from edgekit.core.quant import QuantTensor
 from edgekit.export.onnx_lowering import OnnxSink
 
+DYNAMIC_OPS = frozenset({"ConvInteger", "MatMulInteger"})
 _CONV_ATTRIBUTES = ("strides", "pads", "dilations", "group")
 
 
@@ -49,3 +55,54 @@ def lower_dynamic(sink: OnnxSink, node: Node, weight: QuantTensor) -> None:
     bias = sink.graph.constants[node.inputs[2]].astype(np.float32)
     sink.emit("Mul", [real, step], [product])
     sink.emit("Add", [product, sink.initializer(node.inputs[2], bias.reshape(channels))], [output])
+
+
+class DynamicWeight(msgspec.Struct, frozen=True, kw_only=True):
+    """Integer weights of one layer, as a file holds them.
+
+    Args:
+        name: Of the float weight.
+        stored: Of the tensor in the file.
+        values: int8, [out, in] or OIHW.
+        scale: float32 [1] or [channels].
+    """
+
+    name: str
+    stored: str
+    values: npt.NDArray[np.int8]
+    scale: npt.NDArray[np.float32]
+
+
+def read_dynamic(graph: onnx.GraphProto, array: Callable[[str], Array]) -> list[DynamicWeight]:
+    """Find the weights that `lower_dynamic` wrote, and the scales by which their sums are really multiplied.
+
+    Args:
+        graph: Of the file.
+        array: Content of an initializer, by name.
+
+    Raises:
+        IntegrityError: The sums of a layer are multiplied by nothing that was stored.
+    """
+    readers = {name: node for node in graph.node for name in node.input}
+    makers = {name: node for node in graph.node for name in node.output}
+    known = {tensor.name for tensor in graph.initializer}
+    found: list[DynamicWeight] = []
+    for node in graph.node:
+        if node.op_type not in DYNAMIC_OPS or node.input[1] not in known:
+            continue
+        cast = readers.get(node.output[0])
+        product = None if cast is None else readers.get(cast.output[0])
+        step = None if product is None else makers.get(product.input[1])
+        scales = [] if step is None else [name for name in step.input if name in known]
+        if len(scales) != 1:
+            raise IntegrityError(f"layer {node.name}: no scale of its integer weights", hint="make the run again")
+        values = np.asarray(array(node.input[1]), np.int8)
+        found.append(
+            DynamicWeight(
+                name=node.input[1].removesuffix("_quantized"),
+                stored=node.input[1],
+                values=values if node.op_type == "ConvInteger" else values.T,
+                scale=np.asarray(array(scales[0]), np.float32).reshape(-1),
+            )
+        )
+    return found
