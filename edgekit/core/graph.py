@@ -13,8 +13,8 @@ TFLite. Operators carry ONNX names and ONNX meaning (opset 20), restricted to on
 - `Relu`; `Clip`: attributes min, max (ReLU6 is Clip 0 to 6); `Sigmoid`; `HardSwish`; `HardSigmoid` (alpha, beta);
   `Softmax` (axis).
 - `LRN` (size, alpha, beta, bias): x / (bias + alpha / size * sum of the squares of `size` neighbour channels) ** beta.
-- `LayerNormalization` (epsilon): inputs (x, scale, shift), over the last axis (Ba et al. 2016). `Gelu`: x * Phi(x), with
-  the normal distribution's function itself (Hendrycks and Gimpel 2016), not its tanh form.
+- `LayerNormalization` (epsilon): inputs (x, scale, shift), over the last axis of [N, C] or [N, T, C] (Ba et al. 2016).
+- `Gelu`: x * Phi(x), with the normal distribution's function itself (Hendrycks and Gimpel 2016), not its tanh form.
 - `Attention` (heads, scale): inputs (query, key, value), each [N, T, heads * d]; for every head
   softmax(scale * query @ key.T) @ value, the heads side by side (Vaswani et al. 2017, eq. 1 and section 3.2.2).
 - `Add`, `Mul`: two inputs, one of which may be a constant or broadcast [N, C, 1, 1].

@@ -73,7 +73,11 @@ def fuse_attention(sweep: Sweep, node: Node) -> bool:
     if scores is None:
         return False
     sources: list[str] = []
-    for part, perm in ((scores.inputs[0], _SPLIT_HEADS), (scores.inputs[1], _TURNED_HEADS), (mixed.inputs[1], _SPLIT_HEADS)):
+    for part, perm in (
+        (scores.inputs[0], _SPLIT_HEADS),
+        (scores.inputs[1], _TURNED_HEADS),
+        (mixed.inputs[1], _SPLIT_HEADS),
+    ):
         found = _whole(sweep, part, perm)
         if found is None:
             return False
@@ -96,7 +100,11 @@ def _whole(sweep: Sweep, name: str, perm: tuple[int, ...]) -> tuple[str, float] 
         return None
     name, middle = _unscaled(sweep, turned.inputs[0])
     split = sweep.producer_if(name, "Reshape")
-    if split is None or len(sweep.shape(split.inputs[0])) != 3 or sweep.shape(split.inputs[0])[1] != split.ints("shape")[1]:
+    if (
+        split is None
+        or len(sweep.shape(split.inputs[0])) != 3
+        or sweep.shape(split.inputs[0])[1] != split.ints("shape")[1]
+    ):
         return None
     source, inner = _unscaled(sweep, split.inputs[0])
     return source, outer * middle * inner

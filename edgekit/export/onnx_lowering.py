@@ -206,7 +206,7 @@ def _layer_norm(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequ
 
 
 def _gelu(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """x * (1 + erf(x / sqrt 2)) / 2, in the spelling that ONNX Runtime fuses; opset 17 has no Gelu."""
+    """X * (1 + erf(x / sqrt 2)) / 2, in the spelling that ONNX Runtime fuses; opset 17 has no Gelu."""
     root, one, half = (sink.pooled("limit", np.asarray(value, np.float32)) for value in (math.sqrt(2), 1.0, 0.5))
     steps = [sink.name(f"{outputs[0]}_{step}") for step in ("scaled", "erf", "raised", "doubled")]
     sink.emit("Div", [inputs[0], root], [steps[0]])

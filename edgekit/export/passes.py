@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.core.errors import GraphError
+from edgekit.core.errors import GraphError, UnsupportedOpError
 from edgekit.core.graph import Graph, Node
 from edgekit.export.attention import fuse_attention, fuse_gelu
 from edgekit.export.builder import unique_name
@@ -18,7 +18,17 @@ from edgekit.export.fusion import (
 )
 from edgekit.export.sweep import SweepRule, eliminate_dead, sweep_graph
 
-__all__ = ["CANONICAL_RULES", "canonicalize", "classifier_output", "eliminate_dead", "fold_batch_norm"]
+__all__ = [
+    "CANONICAL_RULES",
+    "canonicalize",
+    "classifier_output",
+    "eliminate_dead",
+    "fold_batch_norm",
+    "require_canonical",
+]
+
+PARTIAL_OPS = frozenset({"Erf", "MatMul"})
+"""Operators that are canonical only once they are a part of `Gelu` or `Attention`."""
 
 CANONICAL_RULES: tuple[SweepRule, ...] = (
     fuse_channel_shuffle,
@@ -45,6 +55,21 @@ def canonicalize(graph: Graph) -> Graph:
         if following.nodes == current.nodes:
             return following
         current = following
+
+
+def require_canonical(graph: Graph) -> Graph:
+    """The graph itself, if every part of a GELU or of attention was recognized.
+
+    Raises:
+        UnsupportedOpError: An operator that stands for nothing by itself; names the node.
+    """
+    left = next((node for node in graph.nodes if node.op in PARTIAL_OPS), None)
+    if left is not None:
+        raise UnsupportedOpError(
+            f"operator {left.op} of node {left.name!r} is supported only as a part of GELU or of attention",
+            hint="export the model with these in their usual form: exact GELU; heads split by Reshape and Transpose",
+        )
+    return graph
 
 
 def classifier_output(graph: Graph) -> Graph:

@@ -96,8 +96,9 @@ def _matmul(node: Node, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
 
 
 def _layer_norm(node: Node, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
-    if len(shapes) != 3 or any(shape != shapes[0][-1:] for shape in shapes[1:]):
-        raise _fail(node, "a scale and a shift as long as the last axis", shapes)
+    is_known = len(shapes[0]) in (2, TOKEN_RANK) and len(shapes) == 3
+    if not is_known or any(shape != shapes[0][-1:] for shape in shapes[1:]):
+        raise _fail(node, "[N, channels] or [N, tokens, channels], a scale and a shift of as many channels", shapes)
     return (shapes[0],)
 
 

@@ -52,8 +52,8 @@ class Lowering:
     """One run from a graph to a `TfliteBuilder`.
 
     Args:
-        model: Float graph, or quantized graph whose integers are taken as they are. One of a dynamic scheme is lowered as
-            a float graph whose layers have integer weights (`dynamic_weights`).
+        model: Float graph, or quantized graph whose integers are taken as they are. One of a dynamic scheme is lowered
+            as a float graph whose layers have integer weights (`dynamic_weights`).
         int4_layers: Node names of the layers whose weights are stored as INT4.
     """
 

@@ -80,12 +80,12 @@ def clip_range(node: Node) -> tuple[float, float] | None:
 
 
 def plan_fusions(graph: Graph, grids: Mapping[str, QuantParams] | None) -> FusionPlan:
-    """Fuse activations into producers, a Flatten into the global pool before it, a Concat into the shuffle after it, and
-    the two views that turn a map to tokens.
+    """Fuse activations into producers, a Flatten into the global pool before it, a Concat into the shuffle after it.
 
-    An activation is fused when it is the only reader of its producer's output and TFLite has a name for its range.
-    In a quantized graph there is one more condition, because the integers are decided already: the producer's output
-    must have no grid of its own. There a range without a name fuses too, if the output's grid reaches no further.
+    The two views that turn a map to tokens become one. An activation is fused when it is the only reader of its
+    producer's output and TFLite has a name for its range. In a quantized graph there is one more condition, because the
+    integers are decided already: the producer's output must have no grid of its own. There a range without a name fuses
+    too, if the output's grid reaches no further.
 
     Args:
         graph: The network.

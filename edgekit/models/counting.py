@@ -61,7 +61,9 @@ class _ShapesOnly(TorchFunctionMode):
         if func is functional.scaled_dot_product_attention:
             query, key, value = args
             # Scores and their product with the values: each as many products as queries times keys.
-            self.num_macs += query[0].numel() * key.shape[-2] + query[0].numel() // query.shape[-1] * value[0, 0].numel()
+            self.num_macs += (
+                query[0].numel() * key.shape[-2] + query[0].numel() // query.shape[-1] * value[0, 0].numel()
+            )
             return query.new_empty(*query.shape[:-1], value.shape[-1])
         if func is functional.conv2d:
             output = _convolve_shape(*args, **kwargs)

@@ -58,9 +58,7 @@ def quantize_dynamic(graph: Graph, config: QuantizeSection, *, one_scale: Collec
     return QuantizedGraph(graph=graph, scheme=scheme.id, activations={}, constants=constants)
 
 
-def run_dynamic(
-    model: QuantizedGraph, x: npt.NDArray[np.floating], span: Span
-) -> dict[str, npt.NDArray[np.float32]]:
+def run_dynamic(model: QuantizedGraph, x: npt.NDArray[np.floating], span: Span) -> dict[str, npt.NDArray[np.float32]]:
     """Every activation of the graph, by name.
 
     Args:
@@ -78,7 +76,9 @@ def run_dynamic(
             values[name] if name in values else np.asarray(graph.constants[name], np.float32) for name in node.inputs
         ]
         if node.op in WEIGHTED_OPS and node.inputs[1] in model.constants:
-            results: tuple[npt.NDArray[np.floating], ...] = (_layer(node, inputs, model.constants[node.inputs[1]], span),)
+            results: tuple[npt.NDArray[np.floating], ...] = (
+                _layer(node, inputs, model.constants[node.inputs[1]], span),
+            )
         else:
             results = execute.run_node(node, inputs)
         for name, value in zip(node.outputs, results, strict=True):

@@ -131,6 +131,11 @@ def _response_norm(node: Node, inputs: Inputs) -> FloatArray:
     return operators.response_norm(inputs[0], node.int("size"), alpha, beta, bias)
 
 
+def _layer_norm(node: Node, inputs: Inputs) -> FloatArray:
+    x, scale, shift = inputs
+    return operators.layer_norm(x, scale, shift, node.float("epsilon"))
+
+
 def _attention(node: Node, inputs: Inputs) -> FloatArray:
     query, key, value = inputs
     return operators.attention(query, key, value, node.int("heads"), node.float("scale"))
@@ -175,7 +180,7 @@ _ARITHMETIC: dict[str, Handler] = {
     "HardSwish": lambda _, inputs: operators.hard_swish(inputs[0]),
     "HardSigmoid": lambda node, inputs: operators.hard_sigmoid(inputs[0], node.float("alpha"), node.float("beta")),
     "LRN": _response_norm,
-    "LayerNormalization": lambda node, inputs: operators.layer_norm(*inputs, node.float("epsilon")),
+    "LayerNormalization": _layer_norm,
     "Gelu": lambda _, inputs: operators.gelu(inputs[0]),
     "Attention": _attention,
     "Softmax": lambda node, inputs: operators.softmax(inputs[0], node.int("axis")),

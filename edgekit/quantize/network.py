@@ -286,8 +286,8 @@ def _response_norm(node: Node, inputs: Sequence[Tensor]) -> Tensor:
 
 
 def _attention(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    heads = [part.unflatten(2, (node.int("heads"), -1)).transpose(1, 2) for part in inputs]
-    attended = functional.scaled_dot_product_attention(*heads, scale=node.float("scale"))
+    query, key, value = (part.unflatten(2, (node.int("heads"), -1)).transpose(1, 2) for part in inputs)
+    attended = functional.scaled_dot_product_attention(query, key, value, scale=node.float("scale"))
     return attended.transpose(1, 2).flatten(2)
 
 

@@ -118,9 +118,7 @@ def _measure(
         accuracy={} if found.labels is None else {name: accuracy(logits[name], found.labels) for name in logits},
         agreement=agreements,
         stored=stored,
-        difference=first_difference(
-            subject.graph, stored["onnx"], stored["tflite"], weights_only=subject.is_dynamic
-        ),
+        difference=first_difference(subject.graph, stored["onnx"], stored["tflite"], weights_only=subject.is_dynamic),
         mean_steps=float(steps.mean()),
         max_steps=int(steps.max()),
         divergent_layer=first_divergent(subject.graph, sqnr),
