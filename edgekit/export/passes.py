@@ -33,8 +33,6 @@ PARTIAL_OPS = frozenset({"Erf", "MatMul"})
 CANONICAL_RULES: tuple[SweepRule, ...] = (
     fuse_channel_shuffle,
     fuse_hard_activations,
-    fuse_gelu,
-    fuse_attention,
     fold_affine,
     batch_norm_as_depthwise,
     fuse_clip,
@@ -43,13 +41,16 @@ CANONICAL_RULES: tuple[SweepRule, ...] = (
     simplify_views,
 )
 
+TRANSFORMER_RULES: tuple[SweepRule, ...] = (fuse_gelu, fuse_attention)
+"""Before all others: views of one head, which move nothing, are dropped by those, and scales folded into layers."""
+
 
 def canonicalize(graph: Graph) -> Graph:
     """The canonical form that `edgekit.core.graph` describes.
 
     Runs the rules until nothing changes any more: dropping one node can bring two others together.
     """
-    current = eliminate_dead(graph)
+    current = eliminate_dead(sweep_graph(graph, TRANSFORMER_RULES))
     while True:
         following = eliminate_dead(merge_slices(sweep_graph(current, CANONICAL_RULES)))
         if following.nodes == current.nodes:
