@@ -212,7 +212,7 @@ def test_forms_that_no_file_holds_are_refused_by_their_path(module: nn.Module, w
 
 
 def test_heads_that_do_not_divide_the_channels_are_refused_by_name() -> None:
-    with pytest.raises(GraphError, match="body.1.*of 5 heads"):
+    with pytest.raises(GraphError, match=r"body\.1.*of 5 heads"):
         trace(Tokens(attention(12, 5), 12, 12), (3, 4, 6), name="net")
 
 
@@ -339,7 +339,7 @@ def test_parts_that_make_no_whole_are_refused_by_name(nodes: list[onnx.NodeProto
 def test_norm_over_several_axes_is_refused_by_name(tmp_path: Path) -> None:
     nodes = [helper.make_node("LayerNormalization", ["tokens", "s", "s"], ["out"], "wide", axis=1)]
 
-    with pytest.raises(UnsupportedOpError, match="'wide'.*from axis 1"):
+    with pytest.raises(UnsupportedOpError, match=r"'wide'.*from axis 1"):
         read(spell(nodes, {"s": np.ones((4, 6))}), tmp_path)
 
 
