@@ -50,7 +50,9 @@ def canonicalize(graph: Graph) -> Graph:
 
     Runs the rules until nothing changes any more: dropping one node can bring two others together.
     """
-    current = eliminate_dead(sweep_graph(graph, TRANSFORMER_RULES))
+    current = eliminate_dead(graph)
+    if any(node.op in PARTIAL_OPS for node in current.nodes):
+        current = eliminate_dead(sweep_graph(current, TRANSFORMER_RULES))
     while True:
         following = eliminate_dead(merge_slices(sweep_graph(current, CANONICAL_RULES)))
         if following.nodes == current.nodes:
