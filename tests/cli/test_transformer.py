@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 from cli_network import QUICK, paint
 from command_line import Outcome, assert_fails, edgekit
+from edgekit.bundle.reading import open_bundle
 from edgekit.core.recipe import load_recipe
 
 MODEL = ("vit_ti_16_w0.33_d2", "--untrained", "--input-size", "24")
@@ -104,6 +105,15 @@ def test_file_is_measured_inspected_and_unpacked(run: tuple[Path, Outcome], tmp_
     assert bench.code == inspected.code == unpacked.code == 0, (bench.err, inspected.err, unpacked.err)
     assert "blocks.1.attention.0.weight" in inspected.out
     assert (tmp_path / "again.tflite").read_bytes() == (run_dir / "model.tflite").read_bytes()
+
+
+def test_bundle_asks_for_a_runtime_that_knows_the_kernels(run: tuple[Path, Outcome], tmp_path: Path) -> None:
+    """Interpreters of TensorFlow 2.14 refuse FULLY_CONNECTED of version 12."""
+    outcome = edgekit("bundle", run[0], "--for", "host_cpu", "--out", tmp_path / "vit.ekb")
+
+    assert outcome.code == 0, outcome.err
+    compatible = open_bundle(tmp_path / "vit.ekb").manifest.compatible
+    assert [need.name for need in compatible.runtimes] == ["litert"]
 
 
 def test_float_onnx_of_a_run_is_a_users_file_like_any_other(
