@@ -201,7 +201,7 @@ def test_weight_of_two_kinds_of_layers_is_stored_in_both_orders() -> None:
     ("module", "words"),
     [
         (Tokens(nn.GELU("tanh"), 6, 6), ("GELU", "tanh", "body")),
-        (Tokens(nn.LayerNorm((6, 6)), 6, 6), ("LayerNorm", "body")),
+        (Tokens(nn.LayerNorm([6, 6]), 6, 6), ("LayerNorm", "body")),
     ],
 )
 def test_forms_that_no_file_holds_are_refused_by_their_path(module: nn.Module, words: tuple[str, ...]) -> None:

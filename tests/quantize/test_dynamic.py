@@ -53,7 +53,7 @@ def test_weights_lie_within_half_a_step_or_saturate_and_all_else_stays_float(gra
         assert tensor.values.dtype == np.int8
         assert np.abs(tensor.values).max() <= qmax
         scale = tensor.params.scale.reshape(-1, *[1] * (tensor.values.ndim - 1))
-        off = np.abs(tensor.dequantize() - graph.constants[name]) / scale
+        off = np.abs(tensor.dequantize() - np.asarray(graph.constants[name], np.float32)) / scale
         assert off[np.abs(tensor.values) < qmax].max() <= 0.501
         if bits == 8:  # the largest weight of every channel is the last level
             assert off.max() <= 0.501
