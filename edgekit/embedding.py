@@ -29,6 +29,7 @@ from edgekit.export.hub import HubModel, load_hub
 from edgekit.export.tflite import write_tflite
 from edgekit.lowbit.quantizing import check_recipe, quantize
 from edgekit.lowbit.request import QuantizeJob
+from edgekit.lowbit.settling import settle_scheme
 from edgekit.pipeline import Compressed, CompressRequest, export, measure_latency
 from edgekit.quantize.schemes import parse_scheme
 from edgekit.report.files import JSON_NAME, write_report
@@ -58,6 +59,8 @@ def embed(request: CompressRequest, progress: Progress | None = None, tell: Tell
     _check_features(recipe)
     with watch.clock.stage("load"):
         hub = load_hub(hub_request(recipe.model))
+        recipe = settle_scheme(recipe, hub.graph, watch.tell)
+        request = msgspec.structs.replace(request, recipe=recipe)
         data_name = choose_data(recipe.model, recipe.data.name or None, hub)
         extractor, cut = as_extractor(hub)
         pictures = (open_source(data_name, "calibration"), open_source(data_name, "test"))
@@ -119,7 +122,7 @@ def _make_run(
     with watch.clock.stage("pack"):
         packed = pack_file(folder / MODEL_TFLITE, folder / MODEL_EKZ)
     with watch.clock.stage("verify"):
-        subject = make_subject(hub, folder, test)
+        subject = make_subject(hub, folder, test, made.model.scheme)
         found = verify_features(subject, cut, folder / FLOAT_TFLITE, test, request.recipe.verify, watch.progress)
     with watch.clock.stage("latency"):
         paths = [artifact.path for artifact in artifacts.values()]

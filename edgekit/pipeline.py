@@ -54,6 +54,7 @@ from edgekit.export.onnx_writer import write_onnx
 from edgekit.export.tflite import write_tflite
 from edgekit.lowbit.quantizing import check_recipe, quantize
 from edgekit.lowbit.request import QuantizeJob, as_fixed_bits
+from edgekit.lowbit.settling import settle_scheme
 from edgekit.models.weights import copy_checkpoint
 from edgekit.report.curves import draw_curves
 from edgekit.report.files import JSON_NAME, write_report
@@ -127,6 +128,8 @@ def compress(request: CompressRequest, progress: Progress | None = None, tell: T
     check_recipe(recipe)
     with watch.clock.stage("load"):
         hub = load_hub(hub_request(recipe.model))
+        recipe = settle_scheme(recipe, hub.graph, watch.tell)
+        request = msgspec.structs.replace(request, recipe=recipe)
         data_name = choose_data(recipe.model, recipe.data.name or None, hub)
         test = open_source(data_name, "test")
         hub = with_labels(hub, test)
@@ -193,7 +196,7 @@ def _make_run(
     with watch.clock.stage("pack"):
         packed = pack_file(folder / MODEL_TFLITE, folder / MODEL_EKZ)
     with watch.clock.stage("verify"):
-        subject = make_subject(hub, folder, sources.test)
+        subject = make_subject(hub, folder, sources.test, quantized.scheme)
         verification = verify(subject, sources.test, request.recipe.verify, watch.progress)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as beside:
         section, checks = None, ()
@@ -326,7 +329,8 @@ def verify_run(run_dir: Path, max_drop: float | None = None, progress: Progress 
     hub = _reload(recipe, run_dir)
     source = open_source(recipe.data.name, "test")
     config = recipe.verify if max_drop is None else msgspec.structs.replace(recipe.verify, max_drop=max_drop)
-    return verify(make_subject(with_labels(hub, source), run_dir, source), source, config, progress or Silent())
+    subject = make_subject(with_labels(hub, source), run_dir, source, recipe.quantize.scheme)
+    return verify(subject, source, config, progress or Silent())
 
 
 def _reload(recipe: Recipe, run_dir: Path) -> HubModel:

@@ -4,18 +4,24 @@ Every stage after training works on it. It is read from an ONNX file or from a t
 TFLite. Operators carry ONNX names and ONNX meaning (opset 20), restricted to one canonical spelling each:
 
 - Layout is NCHW; dimension 0 of every activation is the batch and is 1 in `shapes` (writers may make it symbolic).
+  Sequences of tokens are [N, T, C]: their channels are the last axis (`channel_axis`).
 - BatchNorm is folded, dropout and identities are gone, constants are in `constants`, padding is explicit.
 - `Conv`: inputs (x, weight OIHW[, bias]); attributes strides, pads (top, left, bottom, right), dilations, group.
-- `Gemm`: inputs (x [N, in], weight [out, in][, bias]): y = x @ weight.T + bias. No attributes.
+- `Gemm`: inputs (x [N, in] or [N, T, in], weight [out, in][, bias]): y = x @ weight.T + bias. No attributes.
 - `MaxPool`, `AveragePool`: kernel_shape, strides, pads; AveragePool also count_include_pad. `ceil_mode` is resolved
   into pads. `GlobalAveragePool` keeps [N, C, 1, 1]. `Flatten` gives [N, rest].
 - `Relu`; `Clip`: attributes min, max (ReLU6 is Clip 0 to 6); `Sigmoid`; `HardSwish`; `HardSigmoid` (alpha, beta);
   `Softmax` (axis).
 - `LRN` (size, alpha, beta, bias): x / (bias + alpha / size * sum of the squares of `size` neighbour channels) ** beta.
+- `LayerNormalization` (epsilon): inputs (x, scale, shift), over the last axis of [N, C] or [N, T, C] (Ba et al. 2016).
+- `Gelu`: x * Phi(x), with the normal distribution's function itself (Hendrycks and Gimpel 2016), not its tanh form.
+- `Attention` (heads, scale): inputs (query, key, value), each [N, T, heads * d]; for every head
+  softmax(scale * query @ key.T) @ value, the heads side by side (Vaswani et al. 2017, eq. 1 and section 3.2.2).
 - `Add`, `Mul`: two inputs, one of which may be a constant or broadcast [N, C, 1, 1].
 - `Concat`: axis. `Split`: axis, split (sizes), several outputs. `Slice`: axis, start, end (step 1).
 - `ChannelShuffle`: groups (Zhang et al. 2018): [N, g * n, H, W] -> view [g, n] -> transpose -> [N, n * g, H, W].
-- `Reshape`: shape (batch first, 1), `Transpose`: perm. `Pad`: pads (top, left, bottom, right), value.
+- `Reshape`: shape (batch first, 1), `Transpose`: perm. `Pad`: pads (top, left, bottom, right) of the last two axes,
+  value.
 """
 
 from __future__ import annotations
@@ -31,6 +37,19 @@ Array: TypeAlias = npt.NDArray[np.generic]
 Attribute: TypeAlias = int | float | tuple[int, ...]
 
 WEIGHTED_OPS = ("Conv", "Gemm")
+TRANSFORMER_OPS = frozenset({"Attention", "Gelu", "LayerNormalization"})
+"""Operators that stay in float in every quantized form: only the weights around them become integers."""
+TOKEN_RANK = 3
+"""Rank of a sequence of tokens [N, T, C]."""
+
+
+def channel_axis(rank: int) -> int:
+    """Axis of the channels: 1 of [N, C] and of maps, the last of tokens.
+
+    >>> channel_axis(4), channel_axis(3), channel_axis(2)
+    (1, 2, 1)
+    """
+    return 2 if rank == TOKEN_RANK else 1
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,17 +160,30 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
         return sum(int(array.size) for array in self.constants.values())
 
     def macs(self, node: Node) -> int:
-        """Multiply-accumulates of one Conv or Gemm at batch 1; 0 for every other operator."""
+        """Multiply-accumulates of one Conv, Gemm or Attention at batch 1; 0 for every other operator."""
+        if node.op == "Attention":  # scores, then the weighted sum of the values
+            _, queries, channels = self.shapes[node.output]
+            return 2 * queries * self.shapes[node.inputs[1]][1] * channels
         if node.op not in WEIGHTED_OPS:
             return 0
         weight = self.constants[node.inputs[1]]
-        positions = int(np.prod(self.shapes[node.output][2:])) if node.op == "Conv" else 1
+        shape = self.shapes[node.output]
+        positions = int(np.prod(shape[2:] if node.op == "Conv" else shape[1:-1]))
         return int(weight.size) * positions
 
     @property
     def num_macs(self) -> int:
         """Multiply-accumulates of the whole network at batch 1."""
         return sum(self.macs(node) for node in self.nodes)
+
+    def is_token_layer(self, node: Node) -> bool:
+        """Whether a node is a Gemm on tokens, one by one."""
+        return node.op == "Gemm" and len(self.shapes[node.output]) == TOKEN_RANK
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether it computes on tokens: then it has no static integer form (`TRANSFORMER_OPS`)."""
+        return any(node.op in TRANSFORMER_OPS or self.is_token_layer(node) for node in self.nodes)
 
     def is_depthwise(self, node: Node) -> bool:
         """Whether a Conv has one input channel per group and several groups."""

@@ -89,7 +89,8 @@ class QuantizedGraph(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         graph: The float graph after quantization passes (activations fused, biases corrected).
         scheme: Scheme id, e.g. "static_wi8_ai8".
-        activations: Activation name -> grid (int8, per_tensor, asymmetric). An activation that is absent stays float.
+        activations: Activation name -> grid (int8, per_tensor, asymmetric). An activation that is absent stays float; a
+            dynamic scheme has none at all: kernels find the grid of a layer's input when they run.
         constants: Constant name -> integers (weights int8 per_channel symmetric; biases int32, scale = input * weight).
     """
 
@@ -97,6 +98,11 @@ class QuantizedGraph(msgspec.Struct, frozen=True, kw_only=True):
     scheme: str
     activations: Mapping[str, QuantParams]
     constants: Mapping[str, QuantTensor]
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether only weights are integers in the file, and activations become so inside the kernels."""
+        return self.scheme.startswith("dynamic_")
 
 
 def scheme_of(model: Graph | QuantizedGraph) -> str:

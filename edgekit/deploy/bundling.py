@@ -70,6 +70,9 @@ RUNTIMES: dict[str, tuple[RuntimeNeed, ...]] = {
     ),
     "onnx": (RuntimeNeed(name="onnxruntime", at_least="1.23"),),
 }
+DYNAMIC_RUNTIMES = (RuntimeNeed(name="litert", at_least="2.0"),)
+"""For TFLite files of a dynamic scheme: FULLY_CONNECTED of version 12, which has a scale per channel beside float
+activations, is younger than the interpreters of 2.14."""
 
 
 class BundleRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,7 +182,7 @@ def _contents(request: BundleRequest, scratch: Path, progress: Progress) -> dict
         release=request.release,
         created_unix_s=request.created_unix_s,
         made_by=f"edgekit {__version__}",
-        compatible=_compatible(request.boards),
+        compatible=_compatible(request.boards, "" if judge.card is None else judge.card.scheme),
         needs=_needs(model, sum(map(len, contents.values()))),
         budgets=request.budgets,
         files=tuple(describe_file(name, content) for name, content in sorted(contents.items())),
@@ -308,14 +311,14 @@ def _default_name(card: ModelCard, candidates: Candidates) -> str:
     return re.sub(r"[^a-z0-9._-]+", "_", words.lower()).strip("._-")[:_MAX_NAME] or "model"
 
 
-def _compatible(boards: tuple[str, ...]) -> Compatible:
+def _compatible(boards: tuple[str, ...], scheme: str) -> Compatible:
     architectures = {load_board(board).facts.arch for board in boards}
     return Compatible(
         boards=tuple(sorted(set(boards))),
         # one board that may be any (the host) makes it any
         architectures=() if None in architectures else tuple(sorted(map(str, architectures))),
         python_at_least=PYTHON_AT_LEAST,
-        runtimes=RUNTIMES["tflite"],
+        runtimes=DYNAMIC_RUNTIMES if scheme.startswith("dynamic_") else RUNTIMES["tflite"],
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.core.errors import GraphError
-from edgekit.core.graph import Graph, Node
+from edgekit.core.graph import TOKEN_RANK, Graph, Node, channel_axis
 from edgekit.export.sweep import Sweep, is_weighted, sweep_graph
 
 Vector = npt.NDArray[np.float64]
@@ -43,12 +43,17 @@ def fold_affine(sweep: Sweep, node: Node) -> bool:
     if not np.array_equal(scale, np.ones(channels)):
         folded = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
         weight_name = sweep.add_constant(f"{layer.name}.weight", folded, instead_of=weight_name)
+    on_tokens = len(sweep.shape(node.output)) == TOKEN_RANK
+    superseded = layer.inputs[2] if has_bias else None
+    if on_tokens and not has_bias:
+        superseded = next(name for name in node.inputs if sweep.is_constant(name))
     bias_name = sweep.add_constant(
-        bias_name_of(layer.inputs[1], layer.name),
-        bias * scale + shift,
-        instead_of=layer.inputs[2] if has_bias else None,
+        bias_name_of(layer.inputs[1], layer.name), bias * scale + shift, instead_of=superseded
     )
     inputs = (layer.inputs[0], weight_name, bias_name)
+    if on_tokens:  # files have the bias of such a layer apart: the sum is what it is known by
+        sweep.emit(Node(name=layer.name, op=layer.op, inputs=inputs, outputs=node.outputs, attrs=layer.attrs))
+        return True
     sweep.emit(Node(name=layer.name, op=layer.op, inputs=inputs, outputs=layer.outputs, attrs=layer.attrs))
     return sweep.forward(node.output, source)
 
@@ -83,6 +88,8 @@ def bias_name_of(weight_name: str, node_name: str) -> str:
 def _affine(sweep: Sweep, node: Node) -> tuple[str, Vector, Vector] | None:
     """(input, scale, shift) of a per-channel affine node; scale and shift have 1 or C elements."""
     if node.op == "BatchNormalization":
+        if len(sweep.shape(node.output)) == TOKEN_RANK:
+            return None  # its channels are axis 1, those of a layer on tokens the last
         scale, shift = _batch_norm_affine(sweep, node)
         return node.inputs[0], scale, shift
     if node.op not in ("Mul", "Add"):
@@ -92,7 +99,8 @@ def _affine(sweep: Sweep, node: Node) -> tuple[str, Vector, Vector] | None:
     if len(constants) != 1 or len(data) != 1 or sweep.shape(node.output) != sweep.shape(data[0]):
         return None
     array = sweep.constants[constants[0]].astype(np.float64)
-    axis_from_end = len(sweep.shape(data[0])) - 1
+    rank = len(sweep.shape(data[0]))
+    axis_from_end = rank - channel_axis(rank)
     if array.size != 1 and (array.ndim < axis_from_end or array.shape[array.ndim - axis_from_end] != array.size):
         return None
     vector = array.reshape(-1)

@@ -164,6 +164,8 @@ def _load_untrained(request: HubRequest) -> HubModel:
 def _settle_batch_norm(module: nn.Module, input_shape: tuple[int, int, int]) -> None:
     """Give random weights the BatchNorm statistics of one random batch, so that activations keep a sane range."""
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    if not norms:
+        return
     for layer in norms:
         layer.momentum = 1.0
     module.train()

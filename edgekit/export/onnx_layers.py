@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.core.graph import Array, Attribute
+from edgekit.core.graph import TOKEN_RANK, Array, Attribute
 from edgekit.export.builder import Value
 from edgekit.export.onnx_call import OnnxCall, Operand
 from edgekit.export.shapes import ceil_padding
@@ -72,13 +72,17 @@ def _gemm(call: OnnxCall) -> Value:
 
 
 def _matmul(call: OnnxCall) -> Value:
+    other = call.operand(1)
+    if isinstance(other, Value):  # canonical only as a part of attention
+        return call.emit("MatMul", [call.value().name, other.name])
     return _linear(call, call.array(1).T, None, 1.0)
 
 
 def _linear(call: OnnxCall, weight: Array, bias: Operand, beta: float) -> Value:
     """Gemm: x @ weight.T + beta * bias, weight [out, in]."""
     value = call.value()
-    if len(value.shape) != 2 or weight.ndim != 2:
+    ranks = (2, TOKEN_RANK) if call.op == "MatMul" else (2,)
+    if len(value.shape) not in ranks or weight.ndim != 2:
         raise call.fail(f"expected [N, in] * [in, out], got {value.shape} * {weight.shape[::-1]}")
     inputs = [value.name, call.constant(1, weight)]
     if isinstance(bias, Value):
@@ -232,6 +236,23 @@ def _softmax(call: OnnxCall) -> Value:
     return call.emit("Softmax", [value.name], {"axis": axis})
 
 
+def _layer_norm(call: OnnxCall) -> Value:
+    value, scale = call.value(), call.array(1)
+    axis = call.integer("axis", -1) % len(value.shape)
+    if axis != len(value.shape) - 1 or len(call.outputs) > 1:
+        raise call.fail(f"normalization from axis {axis} of {value.shape}; only of the last axis, without statistics")
+    shift = call.optional_array(2)
+    second = call.constant(2) if shift is not None else call.builder.constant(f"{call.name}.bias", np.zeros_like(scale))
+    attrs: dict[str, Attribute] = {"epsilon": call.number("epsilon", 1e-5)}
+    return call.emit("LayerNormalization", [value.name, call.constant(1), second], attrs)
+
+
+def _gelu(call: OnnxCall) -> Value:
+    if call.text("approximate", "none") != "none":
+        raise call.fail("only the exact form is supported, not its tanh form")
+    return _unary(call)
+
+
 def _response_norm(call: OnnxCall) -> Value:
     attrs: dict[str, Attribute] = {
         "size": call.integer("size", 1),
@@ -265,6 +286,9 @@ LAYER_CONVERSIONS: Mapping[str, Conversion] = {
     "HardSwish": _unary,
     "HardSigmoid": _hard_sigmoid,
     "LRN": _response_norm,
+    "LayerNormalization": _layer_norm,
+    "Gelu": _gelu,
+    "Erf": _unary,
     "Softmax": _softmax,
 }
 """Operators that compute."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -29,6 +30,7 @@ class OnnxSink:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self._taken = {*graph.shapes, *graph.constants}
+        self._turned: dict[str, str] = {}
         self._pool: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
 
     def name(self, wanted: str) -> str:
@@ -42,6 +44,31 @@ class OnnxSink:
         if name not in self.initializers:
             self.initializers[name] = numpy_helper.from_array(array, name)
         return name
+
+    def turned(self, name: str) -> str:
+        """Store a weight [out, in] as MatMul reads it, [in, out], once; under its own name where all readers are such.
+
+        Args:
+            name: Of a constant of the graph.
+        """
+        if name not in self._turned:
+            readers = [node for node in self.graph.nodes if name in node.inputs]
+            alone = all(self.graph.is_token_layer(node) for node in readers)
+            self._turned[name] = name if alone else self.name(f"{name}_turned")
+            self.initializer(self._turned[name], np.ascontiguousarray(self.graph.constants[name].T))
+        return self._turned[name]
+
+    def real_inputs(self, node: Node) -> list[str]:
+        """Store a node's constants in float. Returns the names of its inputs."""
+        names: list[str] = []
+        for position, name in enumerate(node.inputs):
+            is_weight = position == 1 and self.graph.is_token_layer(node)
+            if is_weight:
+                names.append(self.turned(name))
+            else:
+                in_graph = name in self.graph.constants
+                names.append(self.initializer(name, self.graph.constants[name]) if in_graph else name)
+        return names
 
     def pooled(self, wanted: str, array: Array) -> str:
         """Store a small array, or reuse an equal one that is there already (limits, shapes)."""
@@ -97,6 +124,9 @@ def _direct(*keys: str) -> Emit:
 
 
 def _gemm(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    if sink.graph.is_token_layer(node):
+        lower_token_layer(sink, node, inputs, outputs)
+        return
     sink.emit("Gemm", inputs, outputs, name=node.name, attrs={"transB": 1})
 
 
@@ -122,7 +152,8 @@ def _slice(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[
 
 def _pad(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     top, left, bottom, right = node.ints("pads")
-    amounts = sink.pooled("pads", np.asarray((0, 0, top, left, 0, 0, bottom, right), np.int64))
+    before = (0,) * (len(sink.graph.shapes[node.output]) - 2)
+    amounts = sink.pooled("pads", np.asarray((*before, top, left, *before, bottom, right), np.int64))
     value = sink.pooled("limit", np.asarray(node.float("value"), np.float32))
     sink.emit("Pad", [*inputs, amounts, value], outputs, name=node.name, attrs={"mode": "constant"})
 
@@ -159,6 +190,57 @@ def _conv(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[s
     sink.emit("Conv", inputs, outputs, name=node.name, attrs=attrs)
 
 
+def lower_token_layer(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """A Gemm on tokens: MatMul, whose weight lies as [in, out], and the bias added."""
+    if len(inputs) == 2:
+        sink.emit("MatMul", inputs, outputs, name=node.name)
+        return
+    product = sink.name(f"{outputs[0]}_product")
+    sink.emit("MatMul", inputs[:2], [product], name=node.name)
+    sink.emit("Add", [product, inputs[2]], outputs)
+
+
+def _layer_norm(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    attrs: dict[str, Attribute | str] = {"axis": -1, "epsilon": node.float("epsilon")}
+    sink.emit("LayerNormalization", inputs, outputs, name=node.name, attrs=attrs)
+
+
+def _gelu(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """X * (1 + erf(x / sqrt 2)) / 2, in the spelling that ONNX Runtime fuses; opset 17 has no Gelu."""
+    root, one, half = (sink.pooled("limit", np.asarray(value, np.float32)) for value in (math.sqrt(2), 1.0, 0.5))
+    steps = [sink.name(f"{outputs[0]}_{step}") for step in ("scaled", "erf", "raised", "doubled")]
+    sink.emit("Div", [inputs[0], root], [steps[0]])
+    sink.emit("Erf", [steps[0]], [steps[1]])
+    sink.emit("Add", [steps[1], one], [steps[2]])
+    sink.emit("Mul", [inputs[0], steps[2]], [steps[3]])
+    sink.emit("Mul", [steps[3], half], outputs, name=node.name)
+
+
+def _attention(sink: OnnxSink, node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Heads side by side become matrices of their own, [N, heads, T, d], and go back."""
+    heads = node.int("heads")
+    channels = sink.graph.shapes[node.output][2]
+    turns = {"query": (0, 2, 1, 3), "key": (0, 2, 3, 1), "value": (0, 2, 1, 3)}
+    query = sink.name(f"{outputs[0]}_scaled")
+    scale = sink.pooled("limit", np.asarray(node.float("scale"), np.float32))
+    sink.emit("Mul", [inputs[0], scale], [query])
+    parts: list[str] = []
+    for (part, perm), source, name in zip(turns.items(), (query, *inputs[1:]), node.inputs, strict=True):
+        split, turned = (sink.name(f"{outputs[0]}_{part}{step}") for step in ("_heads", ""))
+        tokens = sink.graph.shapes[name][1]
+        shape = _batch_shape(sink, (1, tokens, heads, channels // heads))
+        sink.emit("Reshape", [source, shape], [split])
+        sink.emit("Transpose", [split], [turned], attrs={"perm": perm})
+        parts.append(turned)
+    steps = [sink.name(f"{outputs[0]}_{step}") for step in ("scores", "shares", "mixed", "joined")]
+    sink.emit("MatMul", parts[:2], [steps[0]])
+    sink.emit("Softmax", [steps[0]], [steps[1]], attrs={"axis": -1})
+    sink.emit("MatMul", [steps[1], parts[2]], [steps[2]])
+    sink.emit("Transpose", [steps[2]], [steps[3]], attrs={"perm": (0, 2, 1, 3)})
+    shape = _batch_shape(sink, sink.graph.shapes[node.output])
+    sink.emit("Reshape", [steps[3], shape], outputs, name=node.name)
+
+
 _LOWERINGS: Mapping[str, Emit] = {
     "Conv": _conv,
     "Gemm": _gemm,
@@ -171,6 +253,9 @@ _LOWERINGS: Mapping[str, Emit] = {
     "Sigmoid": _direct(),
     "HardSwish": _direct(),
     "HardSigmoid": _direct("alpha", "beta"),
+    "LayerNormalization": _layer_norm,
+    "Gelu": _gelu,
+    "Attention": _attention,
     "LRN": _direct("size", "alpha", "beta", "bias"),
     "Softmax": _direct("axis"),
     "Add": _direct(),

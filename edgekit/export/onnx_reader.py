@@ -25,7 +25,7 @@ from edgekit.export.onnx_call import OnnxCall, attributes, evaluate_constant
 from edgekit.export.onnx_input import InputSpec, find_input
 from edgekit.export.onnx_layers import LAYER_CONVERSIONS, Conversion
 from edgekit.export.onnx_views import VIEW_CONVERSIONS
-from edgekit.export.passes import canonicalize, classifier_output
+from edgekit.export.passes import canonicalize, classifier_output, require_canonical
 
 CONVERSIONS: Mapping[str, Conversion] = {**LAYER_CONVERSIONS, **VIEW_CONVERSIONS}
 
@@ -63,7 +63,7 @@ def read_onnx(path: Path, *, input_size: int | None = None) -> tuple[Graph, Mode
     card = _card(model, path)
     spec = find_input(model, path, input_size)
     walk = _OnnxWalk(model, path, spec)
-    return classifier_output(canonicalize(walk.run())), card
+    return classifier_output(require_canonical(canonicalize(walk.run()))), card
 
 
 def _load(path: Path) -> onnx.ModelProto:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import TensorProto
 
+from edgekit.core.graph import TOKEN_RANK
 from edgekit.export.builder import Value
 from edgekit.export.onnx_call import OnnxCall
 from edgekit.export.onnx_layers import Conversion
@@ -140,9 +141,9 @@ def _pad(call: OnnxCall) -> Value:
     number = call.number("value", 0.0) if fill is None or not fill.size else float(fill.reshape(-1)[0])
     full = np.zeros((2, rank), np.int64)
     full[:, [axis % rank for axis in axes]] = np.reshape(amounts, (2, -1))
-    if rank != 4 or np.any(full < 0) or np.any(full[:, :2]):
-        raise call.fail(f"padding by {amounts} of {value.shape}; only height and width of [N, C, H, W] can grow")
-    pads = tuple(int(amount) for amount in full[:, 2:].reshape(-1))
+    if rank not in (TOKEN_RANK, 4) or np.any(full < 0) or np.any(full[:, :-2]):
+        raise call.fail(f"padding by {amounts} of {value.shape}; only the last two axes of maps and tokens can grow")
+    pads = tuple(int(amount) for amount in full[:, -2:].reshape(-1))
     return call.emit("Pad", [value.name], {"pads": pads, "value": number})
 
 

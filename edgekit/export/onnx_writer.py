@@ -1,4 +1,4 @@
-"""Hub graph -> ONNX file: plain float, or quantized with QuantizeLinear / DequantizeLinear (QDQ).
+"""Hub graph -> ONNX file: plain float, quantized with QuantizeLinear / DequantizeLinear (QDQ), or dynamically.
 
 Opset 17 and IR version 8, so that onnxruntime 1.23 (the newest for JetPack 6) loads the files.
 """
@@ -17,6 +17,7 @@ from edgekit.core.errors import GraphError
 from edgekit.core.graph import Graph
 from edgekit.core.quant import QuantizedGraph, scheme_of
 from edgekit.core.storage import write_bytes
+from edgekit.export.onnx_dynamic import lower_dynamic
 from edgekit.export.onnx_lowering import OnnxSink, lower
 from edgekit.export.onnx_qdq import ActivationType, QdqWriter
 
@@ -71,14 +72,15 @@ def build_onnx(
             hint="export with the labels of the data that the model was trained on",
         )
     sink = OnnxSink(graph)
-    if isinstance(model, QuantizedGraph):
+    if isinstance(model, QuantizedGraph) and not model.is_dynamic:
         names = QdqWriter(sink, model, activations).write()
     else:
+        weights = model.constants if isinstance(model, QuantizedGraph) else {}
         for node in graph.nodes:
-            for name in node.inputs:
-                if name in graph.constants:
-                    sink.initializer(name, graph.constants[name])
-            lower(sink, node, node.inputs, node.outputs)
+            if len(node.inputs) > 1 and node.inputs[1] in weights:
+                lower_dynamic(sink, node, weights[node.inputs[1]])
+            else:
+                lower(sink, node, sink.real_inputs(node), node.outputs)
         names = tuple(name for node in graph.nodes for name in node.outputs)
     batch = "batch" if dynamic_batch else 1
     proto = helper.make_graph(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from edgekit.core.errors import GraphError
+from edgekit.core.errors import GraphError, UnsupportedOpError
 from edgekit.core.graph import Graph, Node
+from edgekit.export.attention import fuse_attention, fuse_gelu
 from edgekit.export.builder import unique_name
 from edgekit.export.folding import batch_norm_as_depthwise, fold_affine, fold_batch_norm
 from edgekit.export.fusion import (
@@ -17,7 +18,17 @@ from edgekit.export.fusion import (
 )
 from edgekit.export.sweep import SweepRule, eliminate_dead, sweep_graph
 
-__all__ = ["CANONICAL_RULES", "canonicalize", "classifier_output", "eliminate_dead", "fold_batch_norm"]
+__all__ = [
+    "CANONICAL_RULES",
+    "canonicalize",
+    "classifier_output",
+    "eliminate_dead",
+    "fold_batch_norm",
+    "require_canonical",
+]
+
+PARTIAL_OPS = frozenset({"Erf", "MatMul"})
+"""Operators that are canonical only once they are a part of `Gelu` or `Attention`."""
 
 CANONICAL_RULES: tuple[SweepRule, ...] = (
     fuse_channel_shuffle,
@@ -30,6 +41,9 @@ CANONICAL_RULES: tuple[SweepRule, ...] = (
     simplify_views,
 )
 
+TRANSFORMER_RULES: tuple[SweepRule, ...] = (fuse_gelu, fuse_attention)
+"""Before all others: views of one head, which move nothing, are dropped by those, and scales folded into layers."""
+
 
 def canonicalize(graph: Graph) -> Graph:
     """The canonical form that `edgekit.core.graph` describes.
@@ -37,11 +51,28 @@ def canonicalize(graph: Graph) -> Graph:
     Runs the rules until nothing changes any more: dropping one node can bring two others together.
     """
     current = eliminate_dead(graph)
+    if any(node.op in PARTIAL_OPS for node in current.nodes):
+        current = eliminate_dead(sweep_graph(current, TRANSFORMER_RULES))
     while True:
         following = eliminate_dead(merge_slices(sweep_graph(current, CANONICAL_RULES)))
         if following.nodes == current.nodes:
             return following
         current = following
+
+
+def require_canonical(graph: Graph) -> Graph:
+    """The graph itself, if every part of a GELU or of attention was recognized.
+
+    Raises:
+        UnsupportedOpError: An operator that stands for nothing by itself; names the node.
+    """
+    left = next((node for node in graph.nodes if node.op in PARTIAL_OPS), None)
+    if left is not None:
+        raise UnsupportedOpError(
+            f"operator {left.op} of node {left.name!r} is supported only as a part of GELU or of attention",
+            hint="export the model with these in their usual form: exact GELU; heads split by Reshape and Transpose",
+        )
+    return graph
 
 
 def classifier_output(graph: Graph) -> Graph:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from edgekit.core.errors import GraphError, UnsupportedOpError
-from edgekit.core.graph import Node
+from edgekit.core.graph import TOKEN_RANK, Node
 
 Shape: TypeAlias = tuple[int, ...]
 Rule: TypeAlias = Callable[[Node, Sequence[Shape]], tuple[Shape, ...]]
@@ -81,11 +81,33 @@ def _pool(node: Node, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
 
 def _gemm(node: Node, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
     data, weight = shapes[0], shapes[1]
-    if len(data) != 2 or len(weight) != 2 or data[1] != weight[1]:
-        raise _fail(node, "[N, in] * [out, in]", shapes)
+    if len(data) not in (2, TOKEN_RANK) or len(weight) != 2 or data[-1] != weight[1]:
+        raise _fail(node, "[N, in] or [N, tokens, in] * [out, in]", shapes)
     if len(shapes) > 2 and shapes[2] != (weight[0],):
         raise _fail(node, f"a bias of {weight[0]}", shapes)
-    return ((data[0], weight[0]),)
+    return ((*data[:-1], weight[0]),)
+
+
+def _matmul(node: Node, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+    first, second = shapes
+    if len(first) != len(second) or len(first) < TOKEN_RANK or first[:-2] != second[:-2] or first[-1] != second[-2]:
+        raise _fail(node, "matrices that multiply, as many in both", shapes)
+    return ((*first[:-1], second[-1]),)
+
+
+def _layer_norm(node: Node, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+    is_known = len(shapes[0]) in (2, TOKEN_RANK) and len(shapes) == 3
+    if not is_known or any(shape != shapes[0][-1:] for shape in shapes[1:]):
+        raise _fail(node, "[N, channels] or [N, tokens, channels], a scale and a shift of as many channels", shapes)
+    return (shapes[0],)
+
+
+def _attention(node: Node, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+    query, key, value = shapes
+    fits = len(query) == TOKEN_RANK and key == value and key[0] == query[0] and key[2:] == query[2:]
+    if not fits or query[2] % node.int("heads"):
+        raise _fail(node, f"query, key and value [N, tokens, channels] of {node.int('heads')} heads", shapes)
+    return (query,)
 
 
 def _global_pool(node: Node, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
@@ -158,11 +180,11 @@ def _transpose(node: Node, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
 
 
 def _pad(node: Node, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
-    if len(shapes[0]) != 4:
-        raise _fail(node, "[N, C, H, W]", shapes)
+    if len(shapes[0]) not in (4, TOKEN_RANK):
+        raise _fail(node, "[N, C, H, W] or [N, tokens, channels]", shapes)
     top, left, bottom, right = node.ints("pads")
-    batch, channels, height, width = shapes[0]
-    return ((batch, channels, height + top + bottom, width + left + right),)
+    *rest, height, width = shapes[0]
+    return ((*rest, height + top + bottom, width + left + right),)
 
 
 RULES: Mapping[str, Rule] = {
@@ -179,6 +201,11 @@ RULES: Mapping[str, Rule] = {
     "HardSwish": _same,
     "HardSigmoid": _same,
     "LRN": _same,
+    "LayerNormalization": _layer_norm,
+    "Gelu": _same,
+    "Attention": _attention,
+    "Erf": _same,
+    "MatMul": _matmul,
     "Softmax": _same,
     "Add": _broadcast,
     "Mul": _broadcast,
@@ -190,7 +217,8 @@ RULES: Mapping[str, Rule] = {
     "Transpose": _transpose,
     "Pad": _pad,
 }
-"""One rule per canonical operator, and one for BatchNormalization, which lives only until it is folded."""
+"""One rule per canonical operator; and for what lives only until it is folded or fused: BatchNormalization, and Erf and
+MatMul of two activations."""
 
 
 def infer_shapes(node: Node, shapes: Mapping[str, Shape]) -> tuple[Shape, ...]:

@@ -20,9 +20,10 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from edgekit.core.errors import GraphError, IntegrityError
+from edgekit.export.onnx_dynamic import DYNAMIC_OPS, DynamicWeight, read_dynamic
 from edgekit.export.tflite_nibbles import NIBBLE_BITS, unpack_nibbles
 
-_ONNX_WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
+_ONNX_WEIGHTED = frozenset({"Conv", "Gemm", "MatMul", *DYNAMIC_OPS})
 _TFLITE_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 _TFLITE_WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 _TFLITE_RIM = frozenset({"QUANTIZE", "DEQUANTIZE"})
@@ -58,12 +59,14 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
         activations: Activation name -> (scale, zero-point on the int8 grid).
         float_layers: Weighted layers with float weights or float input, and operators that compute in float, in order.
         num_weighted: Weighted layers in all.
+        float_weights: Weighted layers whose weights are no integers, in order.
     """
 
     constants: Mapping[str, StoredTensor]
     activations: Mapping[str, tuple[float, int]]
     float_layers: tuple[str, ...]
     num_weighted: int
+    float_weights: tuple[str, ...] = ()
 
 
 def read_stored(path: Path) -> StoredFile:
@@ -108,14 +111,28 @@ def _read_onnx(path: Path) -> StoredFile:
             )
         else:
             activations[node.output[0]] = (float(scale[0]), int(zero_point[0]))
+    dynamic = read_dynamic(graph, array)
     quantized = constants.keys() | activations.keys()
-    weighted = [node for node in graph.node if node.op_type in _ONNX_WEIGHTED]
+    with_integers = quantized | {weight.stored for weight in dynamic}
+    known = initializers.keys() | constants.keys()  # the product of two activations, as in attention, has no weight
+    weighted = [node for node in graph.node if node.op_type in _ONNX_WEIGHTED and node.input[1] in known]
+    constants.update({weight.name: _tensor_of(weight) for weight in dynamic})
     return StoredFile(
         constants=constants,
         activations={name.removesuffix("_dequantized"): grid for name, grid in activations.items()},
-        float_layers=tuple(node.name or node.output[0] for node in weighted if not quantized >= set(node.input[:2])),
+        float_layers=tuple(_layer_name(node) for node in weighted if not quantized >= set(node.input[:2])),
         num_weighted=len(weighted),
+        float_weights=tuple(_layer_name(node) for node in weighted if node.input[1] not in with_integers),
     )
+
+
+def _layer_name(node: onnx.NodeProto) -> str:
+    return node.name or node.output[0]
+
+
+def _tensor_of(weight: DynamicWeight) -> StoredTensor:
+    zero_point = np.zeros(weight.scale.shape, np.int32)
+    return StoredTensor(values=weight.values, scale=weight.scale, zero_point=zero_point)
 
 
 def _read_tflite(path: Path) -> StoredFile:
@@ -149,6 +166,7 @@ def _read_tflite(path: Path) -> StoredFile:
         activations=activations,
         float_layers=tuple(operator.name for operator in operators if operator.is_float),
         num_weighted=sum(operator.kind in _TFLITE_WEIGHTED for operator in operators),
+        float_weights=tuple(operator.name for operator in operators if operator.has_float_weight),
     )
 
 
@@ -176,6 +194,11 @@ class _Operator:
         touched = [*self.inputs, *self.outputs]
         has_float = any(tensor.type == schema.TensorType.FLOAT32 for tensor in touched)
         return has_float and self.kind not in _TFLITE_RIM
+
+    @property
+    def has_float_weight(self) -> bool:
+        """Whether it is a weighted layer whose weights are no integers."""
+        return self.kind in _TFLITE_WEIGHTED and self.inputs[1].type == schema.TensorType.FLOAT32
 
     def restore_layout(self, constants: dict[str, StoredTensor]) -> None:
         """Turn this operator's weight, if it has one, from TFLite's layout into OIHW or [out, in]."""

@@ -6,7 +6,7 @@ NHWC tensor and is made good by whoever reads it: `Gemm` permutes its weight col
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -18,10 +18,9 @@ from edgekit.core.errors import GraphError, UnsupportedOpError
 from edgekit.core.graph import Array, Graph, Node
 from edgekit.core.quant import QuantizedGraph, QuantParams, QuantTensor
 from edgekit.export.tflite_buffer import Options, TfliteBuilder
-from edgekit.export.tflite_plan import Fusion, nonnegative_activations, plan_fusions
+from edgekit.export.tflite_plan import MAP_RANK, Fusion, nonnegative_activations, plan_fusions
 from edgekit.export.tflite_versions import Op, high_rank_version, operator_version
 
-MAP_RANK = 4
 NCHW_TO_NHWC = (0, 2, 3, 1)
 NHWC_TO_NCHW = (0, 3, 1, 2)
 
@@ -53,12 +52,15 @@ class Lowering:
     """One run from a graph to a `TfliteBuilder`.
 
     Args:
-        model: Float graph, or quantized graph whose integers are taken as they are.
+        model: Float graph, or quantized graph whose integers are taken as they are. One of a dynamic scheme is lowered
+            as a float graph whose layers have integer weights (`dynamic_weights`).
         int4_layers: Node names of the layers whose weights are stored as INT4.
     """
 
     def __init__(self, model: Graph | QuantizedGraph, int4_layers: Collection[str] = ()) -> None:
-        self.quantized = model if isinstance(model, QuantizedGraph) else None
+        is_quantized = isinstance(model, QuantizedGraph)
+        self.quantized = model if is_quantized and not model.is_dynamic else None
+        self.dynamic_weights: Mapping[str, QuantTensor] = model.constants if is_quantized and model.is_dynamic else {}
         self.graph = model.graph if isinstance(model, QuantizedGraph) else model
         grids = None if self.quantized is None else self.quantized.activations
         self.int4_layers = frozenset(int4_layers)

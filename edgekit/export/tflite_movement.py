@@ -121,8 +121,15 @@ def lower_flatten(lowering: Lowering, node: Node) -> None:
 
 
 def lower_reshape(lowering: Lowering, node: Node) -> None:
-    """RESHAPE in NCHW order, with a TRANSPOSE where the order matters; to [1, rest] it is a Flatten."""
+    """RESHAPE in NCHW order, with a TRANSPOSE where the order matters; to [1, rest] it is a Flatten.
+
+    Of a map to tokens it is one RESHAPE in NHWC order, the Transpose behind it included.
+    """
     shape = lowering.graph.shapes[node.output]
+    tokens = lowering.fusion(node).output
+    if tokens != node.output:
+        _finish_as(lowering, tokens, lowering.plain(node.inputs[0]))
+        return
     if len(shape) == 2:
         lower_flatten(lowering, node)
         return
@@ -148,6 +155,10 @@ def lower_transpose(lowering: Lowering, node: Node) -> None:
 def _in_hub_order(lowering: Lowering, node: Node) -> Value:
     x = lowering.plain(node.inputs[0])
     return lowering.transpose_map(x, f"{node.name}/input") if len(x.dims) == MAP_RANK else x
+
+
+def _finish_as(lowering: Lowering, name: str, x: Value) -> None:
+    lowering.bind(name, lowering.reshape(x, lowering.graph.shapes[name], name))
 
 
 def _finish(lowering: Lowering, node: Node, x: Value, dims: tuple[int, ...]) -> None:

@@ -9,22 +9,26 @@ from edgekit.export import tflite_elementwise as elementwise
 from edgekit.export import tflite_movement as movement
 from edgekit.export import tflite_normalization as normalization
 from edgekit.export import tflite_pooling as pooling
+from edgekit.export import tflite_transformer as transformer
 from edgekit.export import tflite_weighted as weighted
 from edgekit.export.tflite_lowering import Emitter, Lowering
 
 EMITTERS: Mapping[str, Emitter] = {
     "Add": elementwise.lower_add,
+    "Attention": transformer.lower_attention,
     "AveragePool": pooling.lower_average_pool,
     "ChannelShuffle": movement.lower_channel_shuffle,
     "Clip": elementwise.lower_clip,
     "Concat": movement.lower_concat,
     "Conv": weighted.lower_conv,
     "Flatten": movement.lower_flatten,
+    "Gelu": transformer.lower_gelu,
     "Gemm": weighted.lower_gemm,
     "GlobalAveragePool": pooling.lower_global_average_pool,
     "HardSigmoid": elementwise.lower_hard_sigmoid,
     "HardSwish": elementwise.lower_hard_swish,
     "LRN": normalization.lower_response_norm,
+    "LayerNormalization": transformer.lower_layer_norm,
     "MaxPool": pooling.lower_max_pool,
     "Mul": elementwise.lower_mul,
     "Pad": pooling.lower_pad,

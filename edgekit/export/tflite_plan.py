@@ -12,6 +12,7 @@ from ai_edge_litert.schema_py_generated import ActivationFunctionType
 from edgekit.core.graph import Graph, Node
 from edgekit.core.quant import QuantParams
 
+MAP_RANK = 4
 FUSING_OPS = frozenset({"Conv", "Gemm", "Add", "Mul", "MaxPool", "AveragePool"})
 """Operators whose TFLite form carries a fused activation."""
 
@@ -81,9 +82,10 @@ def clip_range(node: Node) -> tuple[float, float] | None:
 def plan_fusions(graph: Graph, grids: Mapping[str, QuantParams] | None) -> FusionPlan:
     """Fuse activations into producers, a Flatten into the global pool before it, a Concat into the shuffle after it.
 
-    An activation is fused when it is the only reader of its producer's output and TFLite has a name for its range.
-    In a quantized graph there is one more condition, because the integers are decided already: the producer's output
-    must have no grid of its own. There a range without a name fuses too, if the output's grid reaches no further.
+    The two views that turn a map to tokens become one. An activation is fused when it is the only reader of its
+    producer's output and TFLite has a name for its range. In a quantized graph there is one more condition, because the
+    integers are decided already: the producer's output must have no grid of its own. There a range without a name fuses
+    too, if the output's grid reaches no further.
 
     Args:
         graph: The network.
@@ -102,7 +104,7 @@ def plan_fusions(graph: Graph, grids: Mapping[str, QuantParams] | None) -> Fusio
             stacks[reader.name] = node.inputs
             absorbed.add(node.name)
             continue
-        fusion = _fuse_pair(node, reader, grids)
+        fusion = _fuse_views(graph, node, reader) or _fuse_pair(node, reader, grids)
         if fusion is not None:
             fusions[node.name] = fusion
             absorbed.add(reader.name)
@@ -115,6 +117,15 @@ def _is_stack(graph: Graph, node: Node, reader: Node) -> bool:
         return False
     same_shape = len({graph.shapes[name] for name in node.inputs}) == 1
     return same_shape and len(node.inputs) == reader.int("groups")
+
+
+def _fuse_views(graph: Graph, node: Node, reader: Node) -> Fusion | None:
+    """A map [N, C, H, W] viewed as [N, C, H * W] and turned to tokens [N, H * W, C]: in NHWC one view."""
+    if node.op != "Reshape" or reader.op != "Transpose" or reader.ints("perm") != (0, 2, 1):
+        return None
+    before, after = graph.shapes[node.inputs[0]], graph.shapes[node.output]
+    is_view = len(before) == MAP_RANK and after == (*before[:2], before[2] * before[3])
+    return Fusion(output=reader.output) if is_view else None
 
 
 def _fuse_pair(node: Node, reader: Node, grids: Mapping[str, QuantParams] | None) -> Fusion | None:

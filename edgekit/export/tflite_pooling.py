@@ -7,7 +7,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgekit.core.graph import Node
 from edgekit.core.quant import QuantParams
-from edgekit.export.tflite_lowering import Lowering, Value
+from edgekit.export.tflite_lowering import MAP_RANK, Lowering, Value
 from edgekit.export.tflite_versions import Op
 from edgekit.export.tflite_window import pad_map, slide, window_of
 
@@ -107,14 +107,20 @@ def _mean(lowering: Lowering, node: Node, x: Value, *, keeps_dims: bool) -> None
 
 
 def lower_pad(lowering: Lowering, node: Node) -> None:
-    """PAD by zero.
+    """PAD by zero, a map or tokens.
 
     Raises:
-        UnsupportedOpError: Another value, or a map that is not of rank 4.
+        UnsupportedOpError: Another value.
     """
     x = lowering.plain(node.inputs[0])
-    if node.float("value") != 0 or len(x.dims) != 4:
-        raise lowering.unsupported(node, "only maps, and only zeros, can be padded")
+    if node.float("value") != 0:
+        raise lowering.unsupported(node, "only zeros can be padded")
     lowering.require_same_grid(node, [node.inputs[0], node.output])
     top, left, bottom, right = node.ints("pads")
+    if len(x.dims) != MAP_RANK:
+        padded = lowering.map_result(node.output)
+        amounts = np.array([[0, 0], [top, bottom], [left, right]], np.int32)
+        paddings = lowering.builder.add_index_constant(f"{node.output}/paddings", amounts)
+        lowering.emit(Op.PAD, [x.index, paddings], [padded], schema.PadOptionsT())
+        return
     lowering.bind(node.output, pad_map(lowering, x, (top, left, bottom, right), node.output))

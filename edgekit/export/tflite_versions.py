@@ -17,6 +17,7 @@ class Op(enum.IntEnum):
 
     ADD = BuiltinOperator.ADD
     AVERAGE_POOL_2D = BuiltinOperator.AVERAGE_POOL_2D
+    BATCH_MATMUL = BuiltinOperator.BATCH_MATMUL
     CAST = BuiltinOperator.CAST
     CONCATENATION = BuiltinOperator.CONCATENATION
     CONV_2D = BuiltinOperator.CONV_2D
@@ -24,6 +25,7 @@ class Op(enum.IntEnum):
     DEQUANTIZE = BuiltinOperator.DEQUANTIZE
     FULLY_CONNECTED = BuiltinOperator.FULLY_CONNECTED
     GATHER = BuiltinOperator.GATHER
+    GELU = BuiltinOperator.GELU
     HARD_SWISH = BuiltinOperator.HARD_SWISH
     LOCAL_RESPONSE_NORMALIZATION = BuiltinOperator.LOCAL_RESPONSE_NORMALIZATION
     LOGISTIC = BuiltinOperator.LOGISTIC
@@ -39,10 +41,12 @@ class Op(enum.IntEnum):
     RELU6 = BuiltinOperator.RELU6
     RELU_N1_TO_1 = BuiltinOperator.RELU_N1_TO_1
     RESHAPE = BuiltinOperator.RESHAPE
+    RSQRT = BuiltinOperator.RSQRT
     SLICE = BuiltinOperator.SLICE
     SOFTMAX = BuiltinOperator.SOFTMAX
     SPLIT = BuiltinOperator.SPLIT
     STRIDED_SLICE = BuiltinOperator.STRIDED_SLICE
+    SUB = BuiltinOperator.SUB
     TRANSPOSE = BuiltinOperator.TRANSPOSE
 
 
@@ -50,6 +54,9 @@ GROUPED_CONV_VERSION = 6
 DILATED_DEPTHWISE_VERSION = 2
 MUL_RESCALE_VERSION = 3
 """MUL whose scale_1 * scale_2 / scale_out reaches 1."""
+
+TOKENS_VERSION = 5
+"""FULLY_CONNECTED on float tensors that keeps all dimensions but the last."""
 
 _INT8_VERSIONS: Mapping[Op, int] = {
     Op.CONV_2D: 3,
@@ -64,6 +71,10 @@ _INT8_VERSIONS: Mapping[Op, int] = {
 
 _INT4_VERSIONS: Mapping[Op, int] = {Op.CONV_2D: 7, Op.FULLY_CONNECTED: 10}
 """int8 activations and INT4 weights, which TensorFlow 2.11 learnt. A grouped convolution, else 6, is among them."""
+
+
+_DYNAMIC_VERSIONS: Mapping[Op, int] = {Op.CONV_2D: 5, Op.DEPTHWISE_CONV_2D: 6, Op.FULLY_CONNECTED: 12}
+"""Float activations and int8 weights with a scale per channel."""
 
 
 def operator_version(op: Op, *, is_int8: bool) -> int:
@@ -82,6 +93,15 @@ def int4_version(op: Op) -> int:
     (7, 10)
     """
     return _INT4_VERSIONS[op]
+
+
+def dynamic_version(op: Op) -> int:
+    """Version of an operator on float activations with per_channel int8 weights.
+
+    >>> dynamic_version(Op.CONV_2D), dynamic_version(Op.FULLY_CONNECTED)
+    (5, 12)
+    """
+    return _DYNAMIC_VERSIONS[op]
 
 
 def high_rank_version(op: Op, rank: int) -> int:

@@ -10,7 +10,14 @@ from edgekit.core.errors import GraphError
 from edgekit.core.graph import Array, Node
 from edgekit.core.quant import QuantParams
 from edgekit.export.tflite_lowering import Lowering, Value
-from edgekit.export.tflite_versions import DILATED_DEPTHWISE_VERSION, GROUPED_CONV_VERSION, Op, int4_version
+from edgekit.export.tflite_versions import (
+    DILATED_DEPTHWISE_VERSION,
+    GROUPED_CONV_VERSION,
+    TOKENS_VERSION,
+    Op,
+    dynamic_version,
+    int4_version,
+)
 from edgekit.export.tflite_window import slide, window_of
 
 BIAS_INPUT = 2
@@ -47,6 +54,8 @@ def lower_conv(lowering: Lowering, node: Node) -> None:
         version = GROUPED_CONV_VERSION if node.int("group") > 1 else 0
         if node.name in lowering.int4_layers:
             version = int4_version(op)
+    if node.inputs[1] in lowering.dynamic_weights:
+        version = dynamic_version(op)
     inputs = [x.index, _weight(lowering, node, order, axis), _bias(lowering, node)]
     lowering.emit(op, inputs, [lowering.map_result(fusion.output)], options, version=version)
 
@@ -56,8 +65,14 @@ def lower_gemm(lowering: Lowering, node: Node) -> None:
     x = lowering.value(node.inputs[0])
     fusion = lowering.fusion(node)
     inputs = [x.index, _gemm_weight(lowering, node, x), _bias(lowering, node)]
-    options = schema.FullyConnectedOptionsT(fusedActivationFunction=fusion.activation)
+    is_dynamic = node.inputs[1] in lowering.dynamic_weights
+    on_tokens = lowering.graph.is_token_layer(node)
+    options = schema.FullyConnectedOptionsT(
+        fusedActivationFunction=fusion.activation, keepNumDims=on_tokens, asymmetricQuantizeInputs=is_dynamic
+    )
     version = int4_version(Op.FULLY_CONNECTED) if node.name in lowering.int4_layers else 0
+    if is_dynamic or on_tokens:
+        version = dynamic_version(Op.FULLY_CONNECTED) if is_dynamic else TOKENS_VERSION
     lowering.emit(Op.FULLY_CONNECTED, inputs, [lowering.map_result(fusion.output)], options, version=version)
 
 
@@ -84,9 +99,10 @@ def _store(lowering: Lowering, node: Node, values: Array, params: QuantParams | 
 
 def _weight_values(lowering: Lowering, node: Node) -> tuple[Array, QuantParams | None]:
     name = node.inputs[1]
-    if lowering.quantized is None:
+    dynamic = lowering.dynamic_weights.get(name)
+    if lowering.quantized is None and dynamic is None:
         return lowering.graph.constants[name].astype(np.float32), None
-    tensor = lowering.constant(node, name)
+    tensor = dynamic or lowering.constant(node, name)
     params = tensor.params
     if tensor.values.dtype != np.int8 or params.zero_point.any() or params.axis not in {None, 0}:
         raise GraphError(

@@ -17,6 +17,7 @@ from edgekit.export.torch_layers import (
     adaptive_avg_pool,
     conv_pads,
     flatten,
+    gelu,
     pool,
     response_norm,
     silu,
@@ -250,6 +251,10 @@ def _response_norm(walk: Walk, x: Value, size: int, alpha: float = 1e-4, beta: f
     return response_norm(walk, x, size, alpha, beta, k)
 
 
+def _gelu(walk: Walk, x: Value, approximate: str = "none") -> Value:
+    return gelu(walk, x, approximate)
+
+
 def _softmax(walk: Walk, x: Value, dim: int | None = None, **_kwargs: object) -> Value:
     return softmax(walk, x, dim)
 
@@ -269,6 +274,7 @@ _CONVERSIONS: tuple[tuple[Call, tuple[Any, ...]], ...] = (
     (_unary("HardSwish"), (F.hardswish,)),
     (_unary("HardSigmoid", **HARD_SIGMOID), (F.hardsigmoid,)),
     (_silu, (F.silu,)),
+    (_gelu, (F.gelu,)),
     (_clamp, (torch.clamp, torch.clip, "clamp", "clamp_", "clip")),
     (_hardtanh, (F.hardtanh,)),
     (_response_norm, (F.local_response_norm,)),

@@ -1,8 +1,8 @@
 """torch module -> hub graph, by a walk over its torch.fx graph. No export, no forward pass: milliseconds.
 
 Layers keep their module path as node name, weights their parameter name; functions are named after the module in
-which they are called ("stage2.0.add"). Two kinds of leaf are ours: `nn` layers, and modules that declare
-`is_channel_shuffle = True` and `groups`.
+which they are called ("stage2.0.add"). The leaves are `nn` layers, modules that declare `is_channel_shuffle = True` and
+`groups`, and `SelfAttention`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from edgekit.export.passes import canonicalize, classifier_output
 from edgekit.export.torch_calls import CALLS
 from edgekit.export.torch_layers import LAYERS
 from edgekit.export.torch_walk import Parameter, Walk
+from edgekit.models.layers import SelfAttention
 
 Result: TypeAlias = Any
 """What a torch.fx node evaluates to here: a Value, a tuple of them, or plain Python data (sizes, tensors)."""
@@ -65,10 +66,10 @@ def _is_shuffle(module: nn.Module) -> bool:
 
 
 class _Tracer(fx.Tracer):
-    """Looks into everything except `nn` layers and channel shuffles."""
+    """Looks into everything except `nn` layers, channel shuffles and attention."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return _is_shuffle(m) or super().is_leaf_module(m, module_qualified_name)
+        return _is_shuffle(m) or isinstance(m, SelfAttention) or super().is_leaf_module(m, module_qualified_name)
 
 
 @contextlib.contextmanager

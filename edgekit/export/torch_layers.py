@@ -9,9 +9,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from edgekit.core.graph import TOKEN_RANK
 from edgekit.export.builder import Value
 from edgekit.export.shapes import ceil_padding
 from edgekit.export.torch_walk import Pair, Walk, pair
+from edgekit.models.layers import SelfAttention
 
 LayerConversion: TypeAlias = Callable[[Walk, Any, Value], Value]
 
@@ -61,9 +63,9 @@ def batch_norm(walk: Walk, layer: nn.BatchNorm2d, x: Value) -> Value:
 
 
 def linear(walk: Walk, layer: nn.Linear, x: Value) -> Value:
-    """Fully connected layer on [N, in]."""
-    if len(x.shape) != 2:
-        raise walk.unsupported(f"Linear on an input of shape {x.shape}, expected [N, in],")
+    """Fully connected layer on [N, in], or token by token on [N, T, in]."""
+    if len(x.shape) not in (2, TOKEN_RANK):
+        raise walk.unsupported(f"Linear on an input of shape {x.shape}, expected [N, in] or [N, T, in],")
     inputs = [x.name, walk.constant(f"{walk.path}.weight", layer.weight)]
     if layer.bias is not None:
         inputs.append(walk.constant(f"{walk.path}.bias", layer.bias))
@@ -154,9 +156,35 @@ def response_norm(walk: Walk, x: Value, size: int, alpha: float, beta: float, k:
     return walk.emit_one("LRN", [x.name], {"size": size, "alpha": alpha, "beta": beta, "bias": k})
 
 
+def layer_norm(walk: Walk, layer: nn.LayerNorm, x: Value) -> Value:
+    """Layer normalization of the last axis."""
+    if tuple(layer.normalized_shape) != x.shape[-1:]:
+        raise walk.unsupported(f"LayerNorm over {tuple(layer.normalized_shape)} of an input of shape {x.shape}")
+    ones = torch.ones(x.shape[-1:])
+    scale = ones if layer.weight is None else layer.weight
+    shift = torch.zeros_like(ones) if layer.bias is None else layer.bias
+    inputs = [walk.constant(f"{walk.path}.{key}", part) for key, part in (("weight", scale), ("bias", shift))]
+    return walk.emit_one("LayerNormalization", [x.name, *inputs], {"epsilon": float(layer.eps)})
+
+
+def gelu(walk: Walk, x: Value, approximate: str) -> Value:
+    """Gaussian error linear unit."""
+    if approximate != "none":
+        raise walk.unsupported(f"GELU with approximate={approximate!r}")
+    return walk.emit_one("Gelu", [x.name])
+
+
+def attention(walk: Walk, layer: SelfAttention, x: Value) -> Value:
+    """Query, key and value side by side [N, T, 3 * heads * d], cut apart and attended."""
+    channels = x.shape[-1] // 3
+    parts = walk.emit("Split", [x.name], {"axis": 2, "split": (channels,) * 3}, step="split", num_outputs=3)
+    attrs = {"heads": layer.num_heads, "scale": (channels // layer.num_heads) ** -0.5}
+    return walk.emit_one("Attention", [part.name for part in parts], attrs)
+
+
 def zero_pad(walk: Walk, x: Value, padding: tuple[int, ...], value: float) -> Value:
-    """Pad a picture by torch's (left, right, top, bottom)."""
-    if len(padding) not in (2, 4) or len(x.shape) != 4:
+    """Pad the last two axes by torch's (left, right, top, bottom)."""
+    if len(padding) not in (2, 4) or len(x.shape) not in (TOKEN_RANK, 4):
         raise walk.unsupported(f"padding {padding} of an input of shape {x.shape}")
     left, right, top, bottom = (*padding, 0, 0)[:4]
     return walk.emit_one("Pad", [x.name], {"pads": (top, left, bottom, right), "value": float(value)})
@@ -203,6 +231,9 @@ LAYERS: Mapping[type | str, LayerConversion] = {
     nn.MaxPool2d: max_pool,
     nn.AvgPool2d: avg_pool,
     nn.AdaptiveAvgPool2d: lambda walk, layer, x: adaptive_avg_pool(walk, x, layer.output_size),
+    nn.LayerNorm: layer_norm,
+    nn.GELU: lambda walk, layer, x: gelu(walk, x, layer.approximate),
+    SelfAttention: attention,
     nn.LocalResponseNorm: lambda walk, layer, x: response_norm(walk, x, layer.size, layer.alpha, layer.beta, layer.k),
     nn.Dropout: _identity,
     nn.Dropout2d: _identity,

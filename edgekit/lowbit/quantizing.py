@@ -29,9 +29,10 @@ from edgekit.lowbit.reporting import bits_rows
 from edgekit.lowbit.request import Quantized, QuantizeJob, is_plain
 from edgekit.lowbit.rounder import Rounder, forget_rounding
 from edgekit.lowbit.sweeping import sweep_sizes
-from edgekit.quantize.bit_plan import BitPlan, plan_bits
+from edgekit.quantize.bit_plan import WIDE_BITS, BitPlan, plan_bits
+from edgekit.quantize.dynamic import quantize_dynamic
 from edgekit.quantize.ptq import quantize_static
-from edgekit.quantize.schemes import parse_scheme, require_supported
+from edgekit.quantize.schemes import Scheme, parse_scheme, require_supported
 
 INT4_NOTE = (
     "int4 tensors make the .tflite smaller, not the .ekz, and no inference faster: on x86, LiteRT took 1.5 times "
@@ -54,6 +55,8 @@ def quantize(job: QuantizeJob, watch: Watch) -> Quantized:
         QuantizationError: Values that are not finite, no pictures.
     """
     check_recipe(job.recipe)
+    if parse_scheme(job.recipe.quantize.scheme).mode == "dynamic":
+        return _dynamic(job, watch)
     if is_plain(job.recipe):
         return _plain(job, watch)
     if job.recipe.quantize.engine == "nncf":
@@ -77,6 +80,8 @@ def check_recipe(recipe: Recipe) -> None:
     config = recipe.quantize
     scheme = parse_scheme(config.scheme)
     require_supported(scheme)
+    if scheme.mode == "dynamic":
+        _require_dynamic(recipe, scheme)
     if config.engine == "nncf":
         require_nncf(config)
         if recipe.qat.epochs:
@@ -97,6 +102,24 @@ def check_recipe(recipe: Recipe) -> None:
         )
 
 
+def _require_dynamic(recipe: Recipe, scheme: Scheme) -> None:
+    """Refuse what needs grids of activations, where a scheme has none."""
+    config = recipe.quantize
+    refused = {
+        "qat": recipe.qat.epochs > 0,
+        "quantize.engine": config.engine != "edgekit",
+        "quantize.compute": config.compute != "int8",
+        "quantize.equalize": config.equalize,
+        "quantize.rounding": config.rounding in ("gptq", "adaround"),
+    }
+    asked = next((key for key, is_asked in refused.items() if is_asked), None)
+    if asked is not None:
+        raise UsageError(
+            f"{asked} works on static integers, and {scheme.id} has none",
+            hint="leave it out: dynamic schemes round weights to the nearest level",
+        )
+
+
 def _plain(job: QuantizeJob, watch: Watch) -> Quantized:
     config = job.recipe.quantize
     with watch.clock.stage("calibrate"):
@@ -104,6 +127,16 @@ def _plain(job: QuantizeJob, watch: Watch) -> Quantized:
     with watch.clock.stage("quantize"):
         model = quantize_static(job.hub.graph, calibration, config, one_scale=job.one_scale)
     return Quantized(hub=job.hub, model=model)
+
+
+def _dynamic(job: QuantizeJob, watch: Watch) -> Quantized:
+    config = job.recipe.quantize
+    with watch.clock.stage("quantize"):
+        model = quantize_dynamic(job.hub.graph, config, one_scale=job.one_scale)
+    if parse_scheme(config.scheme).weight_bits == WIDE_BITS:
+        return Quantized(hub=job.hub, model=model)
+    section = _section(job, model, bits_rows(model, (), {}, "nearest"), ())
+    return Quantized(hub=job.hub, model=model, section=msgspec.structs.replace(section, num_calibration=0))
 
 
 def _by_nncf(job: QuantizeJob, watch: Watch) -> Quantized:

@@ -46,6 +46,7 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         variant: Variant name, as `Architecture.variants` lists it.
         width: Width multiplier; None for the variant's own.
+        depth: Number of blocks; None for the variant's own.
         num_classes: Outputs.
         in_channels: 3 for RGB, 1 for gray.
         input_size: Square input in pixels; decides whether the small-image stem is used.
@@ -65,6 +66,7 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     padding: Padding = "symmetric"
     activation: ActivationName | None = None
     batch_norm: bool = True
+    depth: int | None = None
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +81,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
         build: Makes the network.
         takes_width: Whether `width` is free; otherwise only the variants exist.
         max_input_size: Largest input in pixels that makes a sensible network.
+        takes_depth: Whether `depth` is free.
         takes_conventions: Whether `padding`, `activation` and `batch_norm` are free.
     """
 
@@ -89,5 +92,6 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     variants: dict[str, Published]
     build: Callable[[BuildOptions], nn.Module]
     takes_width: bool = False
+    takes_depth: bool = False
     max_input_size: int = 1024
     takes_conventions: bool = False

@@ -16,6 +16,8 @@ from edgekit.models.zoo import build_model
 
 _SKIPPED = {
     functional.batch_norm,
+    functional.layer_norm,
+    functional.gelu,
     functional.relu,
     functional.relu6,
     functional.hardtanh,
@@ -53,8 +55,16 @@ class _ShapesOnly(TorchFunctionMode):
         if func in _SKIPPED or getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         if func is functional.linear:
-            self.num_macs += args[1].numel()
-            return args[0].new_empty(len(args[0]), len(args[1]))
+            x, weight = args[:2]
+            self.num_macs += x[0].numel() // x.shape[-1] * weight.numel()
+            return x.new_empty(*x.shape[:-1], len(weight))
+        if func is functional.scaled_dot_product_attention:
+            query, key, value = args
+            # Scores and their product with the values: each as many products as queries times keys.
+            self.num_macs += (
+                query[0].numel() * key.shape[-2] + query[0].numel() // query.shape[-1] * value[0, 0].numel()
+            )
+            return query.new_empty(*query.shape[:-1], value.shape[-1])
         if func is functional.conv2d:
             output = _convolve_shape(*args, **kwargs)
             # Each output value is one product with the weights of its channel (of its group only).
@@ -92,7 +102,7 @@ def count_params(module: nn.Module) -> int:
 
 
 def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """Multiply-accumulates of all convolutions and linear layers for one picture; exact, biases not counted.
+    """Multiply-accumulates of all convolutions, linear layers and attention for one picture; exact, without biases.
 
     Args:
         module: The network, in eval mode.

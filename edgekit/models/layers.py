@@ -174,6 +174,31 @@ class ChannelShuffle(nn.Module):
         return f"groups={self.groups}"
 
 
+class SelfAttention(nn.Module):
+    """Scaled dot-product attention of several heads (Vaswani et al. 2017, arXiv:1706.03762, eq. 1).
+
+    Exporters treat it as one operator. It has no weights: linear layers before and after it have.
+
+    Args:
+        num_heads: Heads; the channels are divided among them.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, tokens, 3 * channels], query, key and value side by side -> [n, tokens, channels]."""
+        n, tokens, _ = x.shape
+        query, key, value = x.reshape(n, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        attended = nn.functional.scaled_dot_product_attention(query, key, value)
+        return attended.transpose(1, 2).reshape(n, tokens, -1)
+
+    def extra_repr(self) -> str:
+        """Shown by `print(model)`."""
+        return f"num_heads={self.num_heads}"
+
+
 class GlobalAveragePool(nn.Module):
     """Mean over the map: [n, c, h, w] -> [n, c]."""
 

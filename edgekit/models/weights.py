@@ -59,7 +59,7 @@ def resolve_options(name: str) -> BuildOptions:
     """
     if name in embedded_names():
         options = embedded_card(name).options
-        return BuildOptions(variant=options.variant, width=options.width)
+        return BuildOptions(variant=options.variant, width=options.width, depth=options.depth)
     try:
         return parse_model_name(name)
     except UnknownNameError as error:

@@ -16,7 +16,9 @@ ARCHITECTURES: Catalogue[Architecture] = Catalogue(
 )
 MIN_INPUT_SIZE = 24
 """Pixels; the smallest input that leaves every architecture a map."""
-_WIDTH_SUFFIX = re.compile(r"_w(\d+(?:\.\d+)?)$")
+MAX_DEPTH = 48
+"""Blocks; twice those of the deepest network of the Vision Transformer's paper, and half as many again."""
+_SIZE_SUFFIX = re.compile(r"(?:_w(\d+(?:\.\d+)?))?(?:_d(\d+))?$")
 
 
 def variant_names() -> tuple[str, ...]:
@@ -40,19 +42,23 @@ def find_architecture(variant: str) -> Architecture:
 
 
 def parse_model_name(name: str) -> BuildOptions:
-    """Variant and width of a model name such as "mobilenet_v2_w0.35", at the size that its published figures are for.
+    """Variant, width and depth of a model name such as "mobilenet_v2_w0.35" or "vit_ti_16_d6".
+
+    The other sizes are those that the variant's published figures are for.
 
     Raises:
         UnknownNameError: No such variant.
-        UsageError: A width for an architecture that has none, or a width that is not positive.
+        UsageError: A width or depth for an architecture that has none, or one that is not positive.
     """
-    match = _WIDTH_SUFFIX.search(name)
+    match = _SIZE_SUFFIX.search(name)
+    width, depth = match.groups() if match else (None, None)
     variant = name[: match.start()] if match else name
     architecture = find_architecture(variant)
     published = architecture.variants[variant]
     options = BuildOptions(
         variant=variant,
-        width=float(match.group(1)) if match else None,
+        width=float(width) if width else None,
+        depth=int(depth) if depth else None,
         num_classes=published.num_classes,
         in_channels=published.in_channels,
         input_size=published.input_size,
@@ -70,6 +76,13 @@ def check_options(options: BuildOptions, architecture: Architecture) -> None:
         )
     if options.width is not None and not 0 < options.width <= 4:
         raise UsageError(f"width {options.width} is out of range, expected more than 0 and at most 4")
+    if options.depth is not None and not architecture.takes_depth:
+        raise UsageError(
+            f"{architecture.title} has no free depth, got {options.depth}",
+            hint=f"choose a variant: {', '.join(architecture.variants)}",
+        )
+    if options.depth is not None and not 1 <= options.depth <= MAX_DEPTH:
+        raise UsageError(f"depth {options.depth} is out of range, expected 1 to {MAX_DEPTH} blocks")
     if not MIN_INPUT_SIZE <= options.input_size <= architecture.max_input_size:
         raise UsageError(
             f"{architecture.title}: input size {options.input_size} is out of range, "
@@ -84,8 +97,10 @@ def check_options(options: BuildOptions, architecture: Architecture) -> None:
 
 
 def model_name(options: BuildOptions) -> str:
-    """The name that `parse_model_name` reads: variant, and width when it is not the variant's own."""
-    return options.variant if options.width is None else f"{options.variant}_w{options.width:g}"
+    """The name that `parse_model_name` reads: variant, and width and depth when they are not the variant's own."""
+    width = "" if options.width is None else f"_w{options.width:g}"
+    depth = "" if options.depth is None else f"_d{options.depth}"
+    return f"{options.variant}{width}{depth}"
 
 
 def build_model(options: BuildOptions) -> nn.Module:
@@ -97,7 +112,8 @@ def build_model(options: BuildOptions) -> nn.Module:
     """
     if options.width is None:  # variants such as "mobilenet_v1_w0.5" carry their width in the name
         named = parse_model_name(options.variant)
-        options = msgspec.structs.replace(options, variant=named.variant, width=named.width)
+        depth = named.depth if options.depth is None else options.depth
+        options = msgspec.structs.replace(options, variant=named.variant, width=named.width, depth=depth)
     architecture = find_architecture(options.variant)
     check_options(options, architecture)
     return architecture.build(options)

@@ -3,7 +3,8 @@
 Units flow along the graph. A convolution makes new ones; a depthwise convolution, an activation or a pooling passes
 them on; an addition makes the units of its two sides one (DepGraph, Fang et al. 2023, arXiv:2301.12900, section 3.1,
 finds the same groups layer by layer; channel by channel, concatenation and shuffling need no special cases). Grouped
-convolutions must keep their parts equally wide: they leave a `Partition`.
+convolutions must keep their parts equally wide: they leave a `Partition`. In a transformer the hidden layers of the
+perceptrons can be narrowed; what passes through attention and layer normalization stays.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.core.graph import WEIGHTED_OPS, Graph, Node
+from edgekit.core.graph import TOKEN_RANK, WEIGHTED_OPS, Graph, Node, channel_axis
 
 Units = npt.NDArray[np.int64]
 
 _PASSING = frozenset(
     {"MaxPool", "AveragePool", "GlobalAveragePool", "Relu", "Clip", "Sigmoid", "HardSwish", "HardSigmoid", "Softmax"}
-    | {"Pad"}
+    | {"Gelu", "Pad"}
 )
 
 
@@ -42,7 +43,7 @@ class ChannelMap(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         inputs: Units of the input channels of each weighted node; for `Gemm` of the input features.
         outputs: Units of the output channels of each weighted node.
-        activations: Units of dimension 1 of every activation.
+        activations: Units of the channels of every activation (`channel_axis`).
         constants: Units along the channel axis of constants that are added or multiplied, with that axis.
         partitions: What must stay equally wide.
         frozen: Units that must stay, and why ("input", "output", "Split at NAME").
@@ -134,13 +135,13 @@ class _Tracker:
 
     def _constant(self, name: str, rank: int, units: Units) -> None:
         shape = self.graph.constants[name].shape
-        axis = len(shape) - rank + 1  # dimension 1 of the result, counted from the constant's own front
+        axis = len(shape) - rank + channel_axis(rank)  # that of the result, counted from the constant's own front
         if 0 <= axis < len(shape) and shape[axis] == len(units):
             self.constants[name] = (axis, units)
 
     def concat(self, node: Node, sources: list[Units]) -> Units:
         """Joined along channels; along another axis the channels are the same ones."""
-        if node.int("axis") == 1:
+        if node.int("axis") == channel_axis(len(self.graph.shapes[node.output])):
             return np.concatenate(sources)
         return self.elementwise(node, sources)
 
@@ -154,7 +155,10 @@ class _Tracker:
         return grouped.T.reshape(-1)
 
     def flatten(self, node: Node, sources: list[Units]) -> Units:
-        """A channel becomes as many features as it has positions."""
+        """A channel of a map becomes as many features as it has positions, side by side."""
+        shape = self.graph.shapes[node.inputs[0]]
+        if len(shape) == TOKEN_RANK and shape[1] > 1:
+            return self._unknown(node, sources)[0]
         return np.repeat(sources[0], self.graph.shapes[node.output][1] // len(sources[0]))
 
     def _unknown(self, node: Node, sources: list[Units]) -> list[Units]:
@@ -166,8 +170,8 @@ class _Tracker:
         offset = 0
         for name in node.outputs:
             shape = self.graph.shapes[name]
-            count = shape[1] if len(shape) > 1 else 1
-            if node.op == "Split" and node.int("axis") == 1:
+            count = shape[channel_axis(len(shape))] if len(shape) > 1 else 1
+            if node.op == "Split" and node.int("axis") == channel_axis(len(shape)):
                 units = sources[0][offset : offset + count]
                 offset += count
             else:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from edgekit.core.errors import GraphError
-from edgekit.core.graph import WEIGHTED_OPS, Array, Attribute, Graph, Node
+from edgekit.core.graph import WEIGHTED_OPS, Array, Attribute, Graph, Node, channel_axis
 from edgekit.prune.channel_map import ChannelMap, Units, map_channels
 from edgekit.prune.plan import PrunePlan
 
@@ -67,10 +67,15 @@ def cut_graph(graph: Graph, channels: ChannelMap, removed: AbstractSet[int]) -> 
     for name, (axis, units) in channels.constants.items():
         constants[name] = np.take(graph.constants[name], kept_places(units, removed), axis)
     shapes = {
-        name: (shape[0], len(kept_places(channels.activations[name], removed)), *shape[2:]) if len(shape) > 1 else shape
+        name: _cut_shape(shape, len(kept_places(channels.activations[name], removed))) if len(shape) > 1 else shape
         for name, shape in graph.shapes.items()
     }
     return graph.replace(nodes=nodes, constants=constants, shapes=shapes)
+
+
+def _cut_shape(shape: tuple[int, ...], num_channels: int) -> tuple[int, ...]:
+    axis = channel_axis(len(shape))
+    return (*shape[:axis], num_channels, *shape[axis + 1 :])
 
 
 def cut_weight(weight: Array, kept_inputs: Units, kept_outputs: Units, num_groups: int) -> Array:

@@ -29,6 +29,7 @@ def limit_bytes(model: QuantizedGraph) -> int:
 
     Order-0 entropy of every weight tensor, each with its own distribution, plus side information: weight scales,
     biases as int32 (their scales follow from the others), and scale and zero-point of every distinct activation grid.
+    What a dynamic scheme leaves in float (biases, norms, positions) counts with four bytes a number.
     """
     total = 0
     for tensor in model.constants.values():
@@ -36,5 +37,7 @@ def limit_bytes(model: QuantizedGraph) -> int:
             total += 4 * int(tensor.values.size)
         else:
             total += entropy_bytes(tensor) + side_bytes(tensor)
+    if model.is_dynamic:
+        total += sum(4 * array.size for name, array in model.graph.constants.items() if name not in model.constants)
     grids = {(float(grid.scale[0]), int(grid.zero_point[0])) for grid in model.activations.values()}
     return total + (SCALE_BYTES + 1) * len(grids)

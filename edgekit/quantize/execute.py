@@ -131,6 +131,16 @@ def _response_norm(node: Node, inputs: Inputs) -> FloatArray:
     return operators.response_norm(inputs[0], node.int("size"), alpha, beta, bias)
 
 
+def _layer_norm(node: Node, inputs: Inputs) -> FloatArray:
+    x, scale, shift = inputs
+    return operators.layer_norm(x, scale, shift, node.float("epsilon"))
+
+
+def _attention(node: Node, inputs: Inputs) -> FloatArray:
+    query, key, value = inputs
+    return operators.attention(query, key, value, node.int("heads"), node.float("scale"))
+
+
 def _slice(node: Node, inputs: Inputs) -> FloatArray:
     index = [slice(None)] * inputs[0].ndim
     index[node.int("axis")] = slice(node.int("start"), node.int("end"))
@@ -170,5 +180,8 @@ _ARITHMETIC: dict[str, Handler] = {
     "HardSwish": lambda _, inputs: operators.hard_swish(inputs[0]),
     "HardSigmoid": lambda node, inputs: operators.hard_sigmoid(inputs[0], node.float("alpha"), node.float("beta")),
     "LRN": _response_norm,
+    "LayerNormalization": _layer_norm,
+    "Gelu": lambda _, inputs: operators.gelu(inputs[0]),
+    "Attention": _attention,
     "Softmax": lambda node, inputs: operators.softmax(inputs[0], node.int("axis")),
 }

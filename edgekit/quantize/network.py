@@ -285,6 +285,12 @@ def _response_norm(node: Node, inputs: Sequence[Tensor]) -> Tensor:
     return inputs[0] * (node.float("bias") + node.float("alpha") / size * total) ** -node.float("beta")
 
 
+def _attention(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    query, key, value = (part.unflatten(2, (node.int("heads"), -1)).transpose(1, 2) for part in inputs)
+    attended = functional.scaled_dot_product_attention(query, key, value, scale=node.float("scale"))
+    return attended.transpose(1, 2).flatten(2)
+
+
 def _slice(node: Node, inputs: Sequence[Tensor]) -> Tensor:
     index = [slice(None)] * inputs[0].ndim
     index[node.int("axis")] = slice(node.int("start"), node.int("end"))
@@ -310,5 +316,10 @@ _OPERATORS: dict[str, Callable[[Node, Sequence[Tensor]], Tensor]] = {
     "HardSwish": lambda _, inputs: functional.hardswish(inputs[0]),
     "HardSigmoid": lambda node, inputs: torch.clamp(inputs[0] * node.float("alpha") + node.float("beta"), 0.0, 1.0),
     "LRN": _response_norm,
+    "LayerNormalization": lambda node, inputs: functional.layer_norm(
+        inputs[0], inputs[0].shape[-1:], inputs[1], inputs[2], node.float("epsilon")
+    ),
+    "Gelu": lambda _, inputs: functional.gelu(inputs[0]),
+    "Attention": _attention,
     "Softmax": lambda node, inputs: torch.softmax(inputs[0], node.int("axis")),
 }

@@ -17,11 +17,11 @@ Pads: TypeAlias = tuple[int, ...]
 
 
 def pad(x: FloatArray, pads: Pads, value: float = 0.0) -> FloatArray:
-    """Pad [n, c, h, w] by (top, left, bottom, right)."""
+    """Pad the last two axes of [n, c, h, w] or [n, tokens, channels] by (top, left, bottom, right)."""
     top, left, bottom, right = pads
     if not any(pads):
         return x
-    return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=value)
+    return np.pad(x, (*[(0, 0)] * (x.ndim - 2), (top, bottom), (left, right)), constant_values=value)
 
 
 def window_taps(
@@ -117,6 +117,28 @@ def response_norm(x: FloatArray, size: int, alpha: float, beta: float, bias: flo
     for shift in range(size):
         total += squares[:, shift : shift + x.shape[1]]
     return x * np.asarray(bias + alpha / size * total, x.dtype) ** -beta
+
+
+def layer_norm(x: FloatArray, scale: FloatArray, shift: FloatArray, epsilon: float) -> FloatArray:
+    """Layer normalization of the last axis (Ba et al. 2016, arXiv:1607.06450, eq. 4)."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = np.square(centred).mean(axis=-1, keepdims=True)
+    return centred / np.sqrt(variance + np.asarray(epsilon, x.dtype)) * scale + shift
+
+
+def gelu(x: FloatArray) -> FloatArray:
+    """Return x * Phi(x) (Hendrycks and Gimpel 2016, arXiv:1606.08415)."""
+    scaled = (np.asarray(x, np.float64) * math.sqrt(0.5)).reshape(-1)
+    erf = np.fromiter(map(math.erf, scaled.tolist()), np.float64, scaled.size).reshape(x.shape)
+    return np.asarray(0.5 * x * (1.0 + erf), x.dtype)
+
+
+def attention(query: FloatArray, key: FloatArray, value: FloatArray, heads: int, scale: float) -> FloatArray:
+    """Attention of several heads that lie side by side in [n, tokens, heads * d] (Vaswani et al. 2017, eq. 1)."""
+    n, tokens, channels = query.shape
+    parts = [part.reshape(n, part.shape[1], heads, -1).transpose(0, 2, 1, 3) for part in (query, key, value)]
+    scores = softmax(parts[0] @ parts[1].swapaxes(2, 3) * np.asarray(scale, query.dtype), 3)
+    return (scores @ parts[2]).transpose(0, 2, 1, 3).reshape(n, tokens, channels)
 
 
 def channel_shuffle(x: FloatArray, groups: int) -> FloatArray:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from edgekit.core.errors import UnsupportedOpError
-from edgekit.core.graph import WEIGHTED_OPS, Graph, Node
+from edgekit.core.graph import TRANSFORMER_OPS, WEIGHTED_OPS, Graph, Node
 
 SHARING_OPS = frozenset(
     {
@@ -115,6 +115,11 @@ def plan_quantization(graph: Graph) -> QuantizationPlan:
         UnsupportedOpError: An operator without an integer form; names the node.
     """
     for node in graph.nodes:
+        if node.op in TRANSFORMER_OPS or graph.is_token_layer(node):
+            raise UnsupportedOpError(
+                f"node {node.name}: {node.op} of a transformer has no static integer form",
+                hint="quantize it dynamically: --set quantize.scheme=dynamic_wi8_ai8",
+            )
         if node.op not in _KNOWN_OPS:
             raise UnsupportedOpError(
                 f"node {node.name}: {node.op} cannot be quantized; known: {', '.join(sorted(_KNOWN_OPS))}"

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.core.errors import QuantizationError
+from edgekit.core.errors import QuantizationError, UsageError
 from edgekit.core.graph import Array, Graph, Node
 from edgekit.core.quant import QuantizedGraph, QuantParams, QuantTensor
 from edgekit.core.recipe import QuantizeSection
@@ -149,6 +149,8 @@ def start_quantization(
     """
     scheme = parse_scheme(config.scheme)
     require_supported(scheme)
+    if scheme.mode != "static":
+        raise UsageError(f"scheme {scheme.id} is not static", hint="for example static_wi8_ai8")
     graph = unshare_constants(graph)
     plan = plan_quantization(graph)
     operands = {name: weights.quantize_operand(_real(graph, name), name=name) for name in plan.constants}

@@ -56,9 +56,9 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_supported(self) -> bool:
-        """Whether `quantize_static` makes it."""
+        """Whether `quantize_static` or `quantize_dynamic` makes it; mixed bits are static."""
         return (
-            self.mode == "static"
+            (self.mode == "static" or (self.mode == "dynamic" and not self.is_mixed))
             and self.weight_kind == "i"
             and self.weight_bits in WEIGHT_BITS
             and self.activation_kind == "i"
@@ -118,11 +118,12 @@ def require_supported(scheme: Scheme) -> None:
     """Refuse a well-formed scheme that nothing here makes yet.
 
     Raises:
-        UsageError: Not static integer weights of 4 to 8 bits with int8 activations.
+        UsageError: Not integer weights of 4 to 8 bits with int8 activations.
     """
     if scheme.is_supported:
         return
+    bits = f"wi<{WEIGHT_BITS[0]}..{WEIGHT_BITS[-1]}>_ai8"
     raise UsageError(
-        f"scheme {scheme.id} is not implemented: expected static_wi<{WEIGHT_BITS[0]}..{WEIGHT_BITS[-1]}>_ai8",
-        hint="use static_wi8_ai8",
+        f"scheme {scheme.id} is not implemented: expected static_{bits} or dynamic_{bits}",
+        hint="use static_wi8_ai8, or dynamic_wi8_ai8 for transformers",
     )

@@ -101,19 +101,20 @@ def _find(
     subject: Subject, values: Mapping[str, Logits], stored: dict[str, StoredFile], sqnr: dict[str, float]
 ) -> Findings:
     """What is judged as a classifier's files are: integers throughout, the same ones, the same outputs."""
-    step = output_step(subject, stored["tflite"])
+    step = output_step(subject, stored["tflite"], values["float"])
     steps = np.rint(np.abs(values["onnx"] - values["tflite"]) / step)
     return Findings(
         float_error=None,
         accuracy={},
         agreement={},
         stored=stored,
-        difference=first_difference(subject.graph, stored["onnx"], stored["tflite"]),
+        difference=first_difference(subject.graph, stored["onnx"], stored["tflite"], weights_only=subject.is_dynamic),
         mean_steps=float(steps.mean()),
         max_steps=int(steps.max()),
         divergent_layer=first_divergent(subject.graph, sqnr),
         weakest_layer=min(sqnr, key=lambda layer: sqnr[layer]) if sqnr else None,
         trained=subject.trained,
+        is_dynamic=subject.is_dynamic,
     )
 
 

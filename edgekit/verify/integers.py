@@ -22,7 +22,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     what: str
 
 
-def first_difference(graph: Graph, first: StoredFile, second: StoredFile) -> Difference | None:
+def first_difference(
+    graph: Graph, first: StoredFile, second: StoredFile, *, weights_only: bool = False
+) -> Difference | None:
     """The first constant or activation on which an ONNX and a TFLite file differ; None if they hold the same.
 
     Compared are the integers and scales of all weights and biases, and scale and zero-point of every activation that
@@ -32,11 +34,12 @@ def first_difference(graph: Graph, first: StoredFile, second: StoredFile) -> Dif
         graph: Float graph that both were made from.
         first: The ONNX file.
         second: The TFLite file, whose Gemm weights may be in NHWC order behind a flattened map.
+        weights_only: Biases are float in both files, as dynamic schemes have them.
     """
     for node in graph.nodes:
         if node.op not in WEIGHTED_OPS:
             continue
-        for name in node.inputs[1:]:
+        for name in node.inputs[1:2] if weights_only else node.inputs[1:]:
             if name not in first.constants or name not in second.constants:
                 return Difference(layer=node.name, what=f"{name} is in only one of the files as integers")
             what = _difference(first.constants[name], second.constants[name], _flattened_shape(graph, node))

@@ -11,6 +11,7 @@ from edgekit.core.layout import FLOAT_ONNX, MODEL_ONNX, MODEL_TFLITE
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.data.dataset import Source
 from edgekit.export.hub import HubModel
+from edgekit.quantize.schemes import parse_scheme
 from edgekit.verify.answers import Predictor, check_classes
 
 
@@ -27,6 +28,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         torch_logits: Normalized float input [n, c, h, w] -> logits of the torch model; None without one.
         trained: Whether the weights mean anything.
         labels_fit: Whether the source's labels are the model's classes; otherwise pictures count as unlabelled.
+        is_dynamic: Whether activations become integers only inside the kernels.
     """
 
     graph: Graph
@@ -38,10 +40,16 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     torch_logits: Predictor | None
     trained: bool
     labels_fit: bool
+    is_dynamic: bool = False
 
 
-def make_subject(hub: HubModel, run_dir: Path, source: Source) -> Subject:
-    """What verification looks at in a run folder."""
+def make_subject(hub: HubModel, run_dir: Path, source: Source, scheme: str) -> Subject:
+    """What verification looks at in a run folder, whose files were quantized by a scheme.
+
+    Raises:
+        UsageError: The scheme is not in the grammar.
+        DataError: As `labels_fit`.
+    """
     return Subject(
         graph=hub.graph,
         spec=hub.card.preprocess,
@@ -52,6 +60,7 @@ def make_subject(hub: HubModel, run_dir: Path, source: Source) -> Subject:
         torch_logits=hub.torch_logits,
         trained=hub.trained,
         labels_fit=labels_fit(hub, source),
+        is_dynamic=parse_scheme(scheme).mode == "dynamic",
     )
 
 

@@ -29,6 +29,7 @@ from edgekit.verify.subject import Subject
 NUM_LAYER_PICTURES = 16
 NUM_TORCH_PICTURES = 64
 MAX_SHOWN = 24
+INT8_STEPS = 255
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,19 +111,20 @@ def _measure(
 ) -> tuple[Findings, AgreementTable]:
     logits = found.logits
     agreements = {name: agreement(logits[name], logits["float"]) for name in ("onnx", "tflite")}
-    step = output_step(subject, stored["tflite"])
+    step = output_step(subject, stored["tflite"], logits["float"])
     steps = np.rint(np.abs(logits["onnx"] - logits["tflite"]) / step)
     findings = Findings(
         float_error=None if float_onnx is None else float_onnx.max_abs_error,
         accuracy={} if found.labels is None else {name: accuracy(logits[name], found.labels) for name in logits},
         agreement=agreements,
         stored=stored,
-        difference=first_difference(subject.graph, stored["onnx"], stored["tflite"]),
+        difference=first_difference(subject.graph, stored["onnx"], stored["tflite"], weights_only=subject.is_dynamic),
         mean_steps=float(steps.mean()),
         max_steps=int(steps.max()),
         divergent_layer=first_divergent(subject.graph, sqnr),
         weakest_layer=min(sqnr, key=lambda layer: sqnr[layer]) if sqnr else None,
         trained=subject.trained,
+        is_dynamic=subject.is_dynamic,
     )
     table = AgreementTable(
         onnx=agreements["onnx"],
@@ -134,8 +136,13 @@ def _measure(
     return findings, table
 
 
-def output_step(subject: Subject, stored: StoredFile) -> float:
-    """Scale of the output's grid; 1 where the file shows none (then nothing is quantized, which fails elsewhere)."""
+def output_step(subject: Subject, stored: StoredFile, logits: npt.NDArray[np.float32]) -> float:
+    """Scale of the output's grid; 1 where the file shows none (then nothing is quantized, which fails elsewhere).
+
+    A dynamic scheme has none: there it is that of the int8 grid that would span the float answers.
+    """
+    if subject.is_dynamic:
+        return max(float(np.ptp(logits)) / INT8_STEPS, float(np.finfo(np.float32).tiny))
     return stored.activations.get(subject.graph.output, (1.0, 0))[0]
 
 

@@ -39,10 +39,11 @@ REPRESENTATIVES = (
     "squeezenet1_0",
     "squeezenet1_1",
     "vgg16_w0.125",
+    "vit_ti_16_w0.33",
     "zfnet_w0.125",
 )
-FLATTENING = ("alexnet", "lenet", "vgg", "zfnet")
-"""Families that flatten the last map of large pictures instead of pooling it."""
+FLATTENING = ("alexnet", "lenet", "vgg", "vit", "zfnet")
+"""Families that flatten the last map of large pictures, or have none, instead of pooling it."""
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES.names)

@@ -184,7 +184,7 @@ def test_trace_flattens_when_the_output_is_a_map_of_one_pixel() -> None:
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        (Head(nn.Conv2d(3, 4, 1), nn.GELU()), ("GELU", "body.1")),
+        (Head(nn.Conv2d(3, 4, 1), nn.GELU("tanh")), ("GELU", "tanh", "body.1")),
         (Head(nn.Conv2d(3, 4, 1, padding=1, padding_mode="reflect")), ("reflect", "body.0")),
         (Head(nn.BatchNorm2d(3, track_running_stats=False)), ("running statistics", "body.0")),
         (Head(nn.MaxPool2d(3, dilation=2)), ("dilation", "body.0")),

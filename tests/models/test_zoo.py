@@ -42,6 +42,8 @@ CPU = torch.device("cpu")
         ("densenet121", 7_978_856),
         ("mobilenet_v3_small", 2_542_856),
         ("mobilenet_v3_large", 5_483_032),
+        ("vit_ti_16", 5_717_416),
+        ("vit_b_16", 86_567_656),
     ],
 )
 def test_parameters_are_exactly_the_published_ones(variant: str, num_params: int) -> None:

@@ -44,7 +44,7 @@ def test_scheme_from_bits_refuses_what_is_no_grid(bits: float | str) -> None:
         scheme_from_bits(bits)
 
 
-@pytest.mark.parametrize("text", ["dynamic_wi8_ai8", "weight_only_wi4_afp32", "static_wfp8_ai8", "static_wi3_ai8"])
+@pytest.mark.parametrize("text", ["dynamic_wimixed_ai8", "weight_only_wi4_afp32", "static_wfp8_ai8", "static_wi3_ai8"])
 def test_require_supported_says_what_is_implemented(text: str) -> None:
     with pytest.raises(UsageError, match="not implemented"):
         require_supported(parse_scheme(text))

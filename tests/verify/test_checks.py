@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from edgekit.core.measurement import Accuracy, Agreement
@@ -72,6 +73,24 @@ def test_float_bar_is_left_out_without_a_torch_model() -> None:
 )
 def test_bar_is_missed_when(changes: dict[str, Any], name: str, layer: str | None) -> None:
     assert missed(findings(**changes)) == {name: layer}
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({"stored": {"onnx": stored("a", "b"), "tflite": stored("softmax")}}, {}),  # float beside the layers is right
+        (
+            {"stored": {"tflite": msgspec.structs.replace(stored(), float_weights=("mlp", "head"))}},
+            {"TFLite has integer weights throughout": "mlp"},
+        ),
+        ({"stored": {"onnx": stored(num_weighted=0)}}, {"ONNX has integer weights throughout": None}),
+        ({"mean_steps": 3.9}, {}),
+        ({"mean_steps": 4.1}, {"TFLite and ONNX answer alike": "conv3"}),
+        ({"mean_steps": float("nan")}, {"TFLite and ONNX answer alike": "conv3"}),
+    ],
+)
+def test_dynamic_scheme_has_bars_of_its_own(changes: dict[str, Any], missing: dict[str, str | None]) -> None:
+    assert missed(findings(is_dynamic=True, **changes)) == missing
 
 
 @pytest.mark.parametrize(("top1", "passes"), [(0.89, True), (0.8899, False), (0.95, True)])
