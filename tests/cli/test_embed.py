@@ -270,3 +270,13 @@ def test_search_leaves_a_file_that_is_no_index_alone(
     found = edgekit("search", colours, "--like", like, "--model", embedded[0], "--index", mine)
     assert_fails(found, 2, "diary.txt is no index of edgekit", "--index")
     assert mine.read_text() == "dear diary"
+
+
+def test_transformer_gives_features_with_dynamic_layers(tmp_path: Path, colours: Path) -> None:
+    run_dir = tmp_path / "features"
+    asked = ("vit_ti_16_w0.33_d1", "--untrained", "--input-size", "28", "--data", colours, "--out", run_dir)
+    outcome = edgekit("embed", *asked, "--json", *QUICK)
+    assert outcome.code == 0, outcome.err
+    assert "transformer" in outcome.err
+    assert outcome.document["scheme"] == "dynamic_wi8_ai8"
+    assert outcome.document["features"]["num_features"] == load_interpreter(run_dir / "model.tflite").output.shape[-1]
