@@ -50,7 +50,9 @@ def flash(
     mqtt: Annotated[str | None, typer.Option(metavar="HOST[:PORT]", help="Broker that it reports to.")] = None,
     updates: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Where it looks for signed updates, as edgekit publish wrote them."),
+        typer.Option(
+            metavar="URL", help="Where it looks for signed updates, as edgekit publish wrote them; off for nowhere."
+        ),
     ] = None,
     no_camera: Annotated[
         bool, typer.Option("--no-camera", help="Let the trial do without live frames; that is written down.")
@@ -71,7 +73,7 @@ def flash(
     from edgekit.deploy.ssh.flashing import FlashJob
     from edgekit.deploy.ssh.installing import InstallOptions
     from edgekit.deploy.ssh.own_wheel import read_own_wheel
-    from edgekit.deploy.ssh.wheelhouse import read_wheelhouse
+    from edgekit.deploy.wheelhouse import read_wheelhouse
 
     devices, path = _devices(target, source, group)
     job = FlashJob(
@@ -167,10 +169,12 @@ def read_settings(camera: str | None, http: str | None, token_file: Path | None,
 
 
 def _address(url: str | None) -> str | None:
-    """An address of updates that a board's client takes. Raises UsageError."""
+    """An address of updates that a board's client takes; "" for none any more. Raises UsageError."""
     from edgekit.agent.update.config import UpdateSection
     from edgekit.core.board import HOST_BOARD
 
+    if url == _OFF:
+        return ""
     if url is not None:
         UpdateSection(url=url).resolve(HOST_BOARD).check()
     return url

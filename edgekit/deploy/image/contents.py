@@ -16,7 +16,7 @@ from edgekit.deploy.image.first_boot import (
 )
 from edgekit.deploy.image.plan import MakeFolder, MakeLink, WriteFile
 from edgekit.deploy.ssh.layout import UNIT, Layout, unit_text
-from edgekit.deploy.ssh.wheelhouse import Wheel
+from edgekit.deploy.wheelhouse import Wheel
 
 Item: TypeAlias = MakeFolder | WriteFile | MakeLink
 

@@ -29,7 +29,7 @@ from edgekit.deploy.image.planning import Program, Wishes, choose, fitting_board
 from edgekit.deploy.image.programs import find_programs
 from edgekit.deploy.image.source import copy_sparse, opened_image
 from edgekit.deploy.ssh.own_wheel import encode_wheel, read_own_wheel
-from edgekit.deploy.ssh.wheelhouse import read_wheelhouse
+from edgekit.deploy.wheelhouse import read_wheelhouse
 
 _PROGRAMS = ("mcopy", "debugfs", "e2fsck", "resize2fs")
 

@@ -6,7 +6,7 @@ import json
 
 import msgspec
 
-from edgekit.bundle.compatibility import DeviceFacts, incompatibilities, version_key
+from edgekit.bundle.compatibility import DeviceFacts, incompatibilities
 from edgekit.bundle.manifest import Manifest
 from edgekit.core.board import Board
 from edgekit.core.errors import UsageError
@@ -23,12 +23,9 @@ from edgekit.deploy.image.facts import CLOUD_SETTINGS, HOSTNAME, HOSTS, ImageFac
 from edgekit.deploy.image.first_boot import FirstBoot, command_line_with, hosts_text
 from edgekit.deploy.image.plan import ImagePlan, SetCommandLine
 from edgekit.deploy.image.settling import growth, needed_bytes, settle
-from edgekit.deploy.ssh.wheelhouse import Wheel, lacking, newest
+from edgekit.deploy.wheelhouse import Target, Wheel, choose_runtime, fitting, lacking
 
-PYTHONS = ((3, 10), (3, 13))
-"""Oldest and newest that edgekit runs with."""
 _SYSTEM_PREFIX = "Raspberry Pi OS"
-_DISTRIBUTIONS = {"litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime", "onnxruntime": "onnxruntime"}
 _GLIBC = {"12": (2, 36), "13": (2, 41)}
 """By Debian's version."""
 
@@ -212,36 +209,20 @@ def _boards_of_bundle(facts: ImageFacts, boards: tuple[Board, ...], manifest: Ma
 
 def _runtime(facts: ImageFacts, boards: tuple[Board, ...], wishes: Wishes) -> str:
     """The first of the bundle's runtimes that can be had: among the wheels, or by the boards' files."""
-    wheels = _fitting_wheels(facts, wishes.program)
-    python = ".".join(map(str, facts.system.python))
-    for need in wishes.manifest.compatible.runtimes:
-        distribution = _DISTRIBUTIONS.get(need.name)
-        if distribution is None:
-            continue
-        if wheels is not None:
-            versions = [newest(wheels, distribution, need.at_least)]
-        else:
-            versions = [
-                one.runtimes.get(distribution)
-                for one in boards[0].facts.systems
-                if (one.needs_python or one.python) == python
-            ]
-        for version in versions:
-            if version is not None and version_key(version) >= version_key(need.at_least):
-                return f"{distribution}=={version}"
+    wheels = fitting(wishes.program.wheels, _target(facts))
+    runtime = choose_runtime(wishes.manifest.compatible.runtimes, boards[0], _target(facts), wheels)
+    if runtime is not None:
+        return runtime
     needed = " or ".join(f"{need.name} {need.at_least}" for need in wishes.manifest.compatible.runtimes)
-    where = f"Python {python} on {facts.system.architecture}"
+    where = f"Python {_target(facts).python_word} on {facts.system.architecture}"
     if wheels is not None:
         raise UsageError(f"the bundle needs {needed}; among the wheels is none for {where}", hint=_wheels_hint(facts))
     raise UsageError(f"the bundle needs {needed}; no version for {where} is known", hint="carry wheels with --wheels")
 
 
-def _fitting_wheels(facts: ImageFacts, program: Program) -> tuple[Wheel, ...] | None:
-    if program.wheels is None:
-        return None
+def _target(facts: ImageFacts) -> Target:
     system = facts.system
-    glibc = _GLIBC.get(system.version)
-    return tuple(wheel for wheel in program.wheels if wheel.fits(system.architecture, system.python, glibc))
+    return Target(architecture=system.architecture, python=system.python, glibc=_GLIBC.get(system.version))
 
 
 def _carried(facts: ImageFacts, program: Program, runtime: str) -> tuple[Wheel, ...] | None:
@@ -250,7 +231,7 @@ def _carried(facts: ImageFacts, program: Program, runtime: str) -> tuple[Wheel, 
     Raises:
         UsageError: They are not.
     """
-    wheels = _fitting_wheels(facts, program)
+    wheels = fitting(program.wheels, _target(facts))
     if wheels is None:
         return None
     wheels = tuple(wheel for wheel in wheels if wheel.distribution != "edgekit")

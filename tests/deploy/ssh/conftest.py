@@ -97,7 +97,7 @@ def bundle(new_bundle: Callable[..., Path]) -> Path:
 def wheelhouse(tmp_path: Path) -> Path:
     """A folder with a wheel for everything that the agent requires; there is nothing in them."""
     from edgekit.deploy.ssh.own_wheel import read_own_wheel
-    from edgekit.deploy.ssh.wheelhouse import normalize
+    from edgekit.deploy.wheelhouse import normalize
     from wheels import write_wheel
 
     folder = tmp_path / "wheels"
