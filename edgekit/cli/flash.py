@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 _OFF = "off"
 
+UpdatesOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Where it looks for signed updates (edgekit publish); off for nowhere."),
+]
+
 
 def flash(
     target: Annotated[
@@ -48,12 +53,7 @@ def flash(
     ] = None,
     token_file: Annotated[Path | None, typer.Option(help="File with the token that viewers need.")] = None,
     mqtt: Annotated[str | None, typer.Option(metavar="HOST[:PORT]", help="Broker that it reports to.")] = None,
-    updates: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="Where it looks for signed updates, as edgekit publish wrote them; off for nowhere."
-        ),
-    ] = None,
+    updates: UpdatesOption = None,
     no_camera: Annotated[
         bool, typer.Option("--no-camera", help="Let the trial do without live frames; that is written down.")
     ] = False,
