@@ -81,7 +81,7 @@ def flash(
         wheel=read_own_wheel(),
         pin=boards.pin_key,
         wheels=None if wheels is None else read_wheelhouse(wheels),
-        settings=msgspec.structs.replace(read_settings(camera, http, token_file, mqtt), updates=_address(updates)),
+        settings=msgspec.structs.replace(read_settings(camera, http, token_file, mqtt), updates=read_updates(updates)),
         layout=boards.board_layout(),
         root_json=None if trust is None else read_root(trust),
         options=InstallOptions(no_camera=no_camera, soak_s=soak, again=again, downgrade=downgrade),
@@ -168,7 +168,7 @@ def read_settings(camera: str | None, http: str | None, token_file: Path | None,
     )
 
 
-def _address(url: str | None) -> str | None:
+def read_updates(url: str | None) -> str | None:
     """An address of updates that a board's client takes; "" for none any more. Raises UsageError."""
     from edgekit.agent.update.config import UpdateSection
     from edgekit.core.board import HOST_BOARD
