@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgekit.agent.install.installer import Installer
 from edgekit.agent.install.probation import PROBATION_S
-from edgekit.agent.install.serving import ServingPost
+from edgekit.agent.install.serving import ServingPost, find_agent
 from edgekit.core.errors import EdgekitError, MissingDependencyError, OutputError, UsageError
 
 _logger = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class Life:
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._is_over = False
+        self._is_alone = find_agent(state_dir) is None  # what a second agent does there says nothing about the first
 
     @property
     def digest(self) -> str | None:
@@ -44,7 +45,7 @@ class Life:
     def begin(self) -> None:
         """Settle what an interrupted installation or a dying agent left, and be found by installers."""
         try:
-            report = self._installer.begin_life()
+            report = self._installer.begin_life() if self._is_alone else self._installer.recover()
             if report.result != "unchanged":
                 _logger.warning("%s release %d: %s %s", report.name, report.release, report.result, report.detail)
         except EdgekitError as error:  # what is there serves all the same
@@ -70,7 +71,7 @@ class Life:
             was_over, self._is_over = self._is_over, True
             if self._timer is not None:
                 self._timer.cancel()
-        if not was_over and in_good_order:
+        if self._is_alone and in_good_order and not was_over:
             try:
                 self._installer.end_life()
             except EdgekitError as error:
@@ -85,7 +86,7 @@ class Life:
 
     def _prove_after(self, delay_s: float, digest: str) -> None:
         with self._lock:
-            if self._is_over:
+            if self._is_over or not self._is_alone:
                 return
             if self._timer is not None:
                 self._timer.cancel()

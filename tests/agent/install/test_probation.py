@@ -238,6 +238,23 @@ def test_life_that_ends_in_good_order_is_no_death(board: Board, in_good_order: b
     assert known.num_deaths == (0 if in_good_order else 1)
 
 
+def test_second_agent_in_the_folder_says_nothing_about_the_first(board: Board, releases: Releases) -> None:
+    first = Life(board.state)
+    first.begin()
+    first.took(releases.digests[1])
+    for _ in range(MAX_DEATHS + 1):
+        second = Life(board.state, probation_s=0)
+        second.begin()
+        second.took(releases.digests[1])
+        second.end(in_good_order=True)
+
+    known = read_overview(board.state).probation
+    assert known is not None
+    assert (known.state, known.num_deaths) == ("living", 0)
+    assert board.serving() == releases.digests[1]
+    first.end(in_good_order=True)
+
+
 def test_life_goes_on_while_somebody_else_installs(board: Board, caplog: pytest.LogCaptureFixture) -> None:
     from edgekit.agent.install.lock import install_lock
 
