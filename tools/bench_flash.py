@@ -11,7 +11,7 @@ answer. One JSON document on standard output:
   names the new one, over all exchanges (bar: 1 s at most); `calm_gap_*`: the same in a window as long just before each
   flash, which is what the machine does to the agent without any; `trial_gap_max_s`: in all of the flashes;
 - `second_flash_*`: a flash of what serves, connection and all (bar: 2 s, nothing sent); `second_flash_command_*`: with
-  the start of the program, which is Python's;
+  the start of the program, which is Python's; `second_flash_cpu_*`: its CPU time, without that of the board;
 - `*_bytes`: what was sent.
 """
 
@@ -22,6 +22,7 @@ import http.client
 import itertools
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -70,6 +71,22 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
 
     began_s: float
     ended_s: float
+    num_bytes: int
+
+
+class Again(msgspec.Struct, frozen=True, kw_only=True):
+    """One flash of what serves already.
+
+    Args:
+        seconds: From the first packet to the last.
+        command_s: Of the whole program.
+        cpu_s: Of the whole program, CPU time.
+        num_bytes: Sent for it.
+    """
+
+    seconds: float
+    command_s: float
+    cpu_s: float
     num_bytes: int
 
 
@@ -180,12 +197,23 @@ def _exchange(listener: Listener, words: tuple[str | Path, ...], which: str) -> 
     return Exchange(began_s=began_s, ended_s=time.monotonic(), num_bytes=done["num_bytes"])
 
 
-def _again(*words: str | Path) -> tuple[float, float, int]:
-    began_s = time.monotonic()
+def _again(*words: str | Path) -> Again:
+    began_s, cpu_s = time.monotonic(), _children_cpu_s()
     done = _flash(*words)
     if done["steps"]:
         raise SystemExit(f"a second flash has something to do: {done['steps']}")
-    return done["seconds"], time.monotonic() - began_s, done["num_bytes"]
+    return Again(
+        seconds=done["seconds"],
+        command_s=time.monotonic() - began_s,
+        cpu_s=_children_cpu_s() - cpu_s,
+        num_bytes=done["num_bytes"],
+    )
+
+
+def _children_cpu_s() -> float:
+    """CPU time of the programs that were started here and have ended; the board's server lives on."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _flash(*words: str | Path) -> dict[str, Any]:
@@ -219,13 +247,13 @@ def gap_figures(listener: Listener, exchanges: list[Exchange]) -> dict[str, Figu
     }
 
 
-def _again_figures(again: list[tuple[float, float, int]]) -> dict[str, Figure]:
-    seconds, commands, sent = zip(*again, strict=True)
+def _again_figures(again: list[Again]) -> dict[str, Figure]:
     return {
         "num_second_flashes": len(again),
-        **_spread("second_flash", seconds),
-        **_spread("second_flash_command", commands),
-        "second_flash_bytes": sum(sent),
+        **_spread("second_flash", [one.seconds for one in again]),
+        **_spread("second_flash_command", [one.command_s for one in again]),
+        **_spread("second_flash_cpu", [one.cpu_s for one in again]),
+        "second_flash_bytes": sum(one.num_bytes for one in again),
     }
 
 
