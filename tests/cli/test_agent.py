@@ -24,11 +24,8 @@ import msgspec
 import pytest
 
 from command_line import Outcome, assert_fails, edgekit, start_process
-from edgekit.agent.config import AgentConfig
-from edgekit.agent.install.living import Life
-from edgekit.cli.agent_running import load, signals_set
+from edgekit.cli.agent_running import signals_set
 from edgekit.core.device_status import DeviceStatus
-from edgekit.core.errors import EdgekitError
 from mqtt_broker import Broker, Subscriber, running, unique, wait_until
 
 DEADLINE_S = 60.0
@@ -391,21 +388,3 @@ class TestSamples:
         document = json.loads(outcome.out)
         assert document["exported"] == len(document["samples"]) >= 2
         assert len(list((tmp_path / "out").rglob("*.jpg"))) == document["exported"]
-
-
-def test_release_that_serves_already_is_not_loaded_again(tmp_path: Path) -> None:
-    (tmp_path / "releases" / "aa").mkdir(parents=True)
-    (tmp_path / "current").symlink_to("releases/aa")
-    life = Life(tmp_path)
-    life.begin()
-    life.took("aa")
-    asked = AgentConfig(bundle=str(tmp_path / "current"))
-    try:
-        assert load(asked, tmp_path, lambda: None, life) is None
-        (tmp_path / "releases" / "bb").mkdir()
-        (tmp_path / "current").unlink()
-        (tmp_path / "current").symlink_to("releases/bb")
-        with pytest.raises(EdgekitError):  # there is nothing in it: it was looked at
-            load(asked, tmp_path, lambda: None, life)
-    finally:
-        life.end(in_good_order=True)

@@ -12,9 +12,13 @@ import msgspec
 import pytest
 
 from command_line import assert_fails, edgekit, start_process
+from edgekit.agent.config import AgentConfig
+from edgekit.agent.install.living import Life
 from edgekit.agent.install.overview import read_overview
 from edgekit.agent.install.serving import find_agent
 from edgekit.bundle.reading import open_bundle
+from edgekit.cli.agent_running import load
+from edgekit.core.errors import EdgekitError
 from edgekit.deploy.deltas import make_delta
 from install_bundles import rewrite_bundle, write_tiny_bundle
 
@@ -229,3 +233,21 @@ def test_release_that_brings_agents_down_goes_back_by_itself(bundles: tuple[Path
     assert served == [new] * len(endings) + [old]
     (kept_out,) = read_overview(state).quarantine
     assert (kept_out.digest, kept_out.reason[:24]) == (new, "the agent died 3 times w")
+
+
+def test_release_that_serves_already_is_not_loaded_again(tmp_path: Path) -> None:
+    (tmp_path / "releases" / "aa").mkdir(parents=True)
+    (tmp_path / "current").symlink_to("releases/aa")
+    life = Life(tmp_path)
+    life.begin()
+    life.took("aa")
+    asked = AgentConfig(bundle=str(tmp_path / "current"))
+    try:
+        assert load(asked, tmp_path, lambda: None, life) is None
+        (tmp_path / "releases" / "bb").mkdir()
+        (tmp_path / "current").unlink()
+        (tmp_path / "current").symlink_to("releases/bb")
+        with pytest.raises(EdgekitError):  # there is nothing in it: it was looked at
+            load(asked, tmp_path, lambda: None, life)
+    finally:
+        life.end(in_good_order=True)
