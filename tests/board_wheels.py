@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.deploy.ssh.own_wheel import read_own_wheel
-from edgekit.deploy.ssh.wheelhouse import lacking, read_wheelhouse
+from edgekit.deploy.wheelhouse import lacking, read_wheelhouse
 from emulated_device.rootfs import PYTHON_VERSION, REPOSITORY
 
 RUNTIME = "ai-edge-litert"

@@ -45,6 +45,7 @@ root={root}
 unit=$root/etc/systemd/system/edgekit-agent.service
 pid=$root/run/agent.pid
 echo "systemctl $*" >>$root/calls.log
+case " $* " in *.timer*) case $1 in start|restart|stop) exit 0 ;; esac ;; esac
 alive() {{ [ -f "$pid" ] && kill -0 "$(cat "$pid")" 2>/dev/null; }}
 stop() {{ alive && kill "$(cat "$pid")"; while alive; do sleep 0.05; done; rm -f "$pid"; }}
 start() {{
@@ -58,7 +59,11 @@ case $1 in
         if alive; then echo ActiveState=active; else echo ActiveState=inactive; fi
         if [ -f $root/run/enabled ]; then echo UnitFileState=enabled; else echo UnitFileState=disabled; fi
         ;;
-    enable) : >$root/run/enabled ;;
+    is-enabled) [ -f "$root/run/enabled-$2" ] && echo enabled || echo disabled ;;
+    disable) rm -f "$root/run/enabled-$4" ;;
+    enable)
+        case $3 in edgekit-agent.service) : >$root/run/enabled ;; *) : >"$root/run/enabled-$3" ;; esac
+        ;;
     start) start ;;
     restart) stop; start ;;
     stop) stop ;;

@@ -23,9 +23,10 @@ import msgspec
 
 from benchmarking import Figure, arguments, machine_figures, note, print_document
 from edgekit.agent.install.disk import ReleaseStore
-from edgekit.agent.install.installer import RECORD, Installer, InstallRequest
+from edgekit.agent.install.installer import RECORD, Installer, InstallReport, InstallRequest
 from edgekit.agent.install.machine import Job
 from edgekit.agent.install.messages import TrialReport, TrialSettings
+from edgekit.agent.install.probation import MAX_DEATHS
 from edgekit.agent.install.record import Record
 from edgekit.agent.install.supervising import run_trial
 from edgekit.bundle.compatibility import DeviceFacts
@@ -39,6 +40,7 @@ FACTS = DeviceFacts(board="host_cpu")
 SETTINGS = TrialSettings(soak_s=0.1, num_queries=64)
 REQUEST = InstallRequest(trial=SETTINGS)
 _MAX_SHOWN = 20
+_BOOT = "the same boot"
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,20 +103,7 @@ def make_scenarios(stage: Stage) -> list[Scenario]:
             allowed=frozenset((one, two)),
             wanted=one,
         ),
-        Scenario(
-            name="recover_committed",
-            template=_interrupted(stage, "committed"),
-            act=lambda state: Installer(state, facts=FACTS).recover(),
-            allowed=frozenset((three,)),
-            wanted=three,
-        ),
-        Scenario(
-            name="recover_trial",
-            template=_interrupted(stage, "trial"),
-            act=lambda state: Installer(state, facts=FACTS).recover(),
-            allowed=frozenset((two,)),
-            wanted=two,
-        ),
+        *_recoveries(stage),
         Scenario(
             name="upgrade_tried",
             template=old,
@@ -122,6 +111,28 @@ def make_scenarios(stage: Stage) -> list[Scenario]:
             allowed=frozenset((two, three)),
             wanted=three,
         ),
+    ]
+
+
+def _recoveries(stage: Stage) -> list[Scenario]:
+    """What a start finds, and settles."""
+    one, two, three = stage.digests
+
+    def recover(state: Path) -> InstallReport:
+        return Installer(state, facts=FACTS).recover()
+
+    def begin_life(state: Path) -> InstallReport:
+        return Installer(state, facts=FACTS, boot=lambda: _BOOT).begin_life()
+
+    dying = _template(stage, "dying", 2)  # as often as a release may bring agents down: the next start goes back
+    for _ in range(MAX_DEATHS):
+        begin_life(dying)
+    committed, trial = (_interrupted(stage, name) for name in ("committed", "trial"))
+    both = frozenset((one, two))
+    return [
+        Scenario(name="recover_committed", template=committed, act=recover, allowed=frozenset((three,)), wanted=three),
+        Scenario(name="recover_trial", template=trial, act=recover, allowed=frozenset((two,)), wanted=two),
+        Scenario(name="recover_dying", template=dying, act=begin_life, allowed=both, wanted=one),
     ]
 
 

@@ -66,7 +66,8 @@ class Agent:
 
     Args:
         config: What it was told. Checked here: raises UsageError, DataError or MissingDependencyError.
-        load: Loads the model, in the thread that will run it; its argument is called now and then meanwhile.
+        load: Loads the model, in the thread that will run it; its argument is called now and then meanwhile. None,
+            but not the first time: what it loaded last is still what is configured.
         sinks: Get every snapshot, besides those that the configuration names.
         notifier: To systemd; None to look whether there is one.
         leave: Ends the process when a part is wedged, with an exit code.
@@ -75,7 +76,7 @@ class Agent:
     def __init__(
         self,
         config: AgentConfig,
-        load: Callable[[Beat], Loaded],
+        load: Callable[[Beat], Loaded | None],
         sinks: Sequence[StatusSink] = (),
         *,
         notifier: Notifier | None = None,
@@ -92,8 +93,11 @@ class Agent:
         self._camera: CaptureSupervisor | None = None
         self._beat_camera: Beat = _never
         self._loop: InferenceLoop | None = None
-        self._loader: threading.Thread | None = None
+        self._loading = threading.Lock()
+        self._is_loading = True  # the first model; whatever is asked for meanwhile is taken up after it
+        self._is_asked = False
         self._error: Exception | None = None
+        self.wedged: tuple[str, ...] = ()
         self._finished = threading.Event()
         waiting = CameraStatus(kind=self._request.kind, source=show_source(self._request), state="opening")
         self.outside = Outside(config, waiting, self._heartbeats, self.pids, sinks)
@@ -118,18 +122,15 @@ class Agent:
     def reload(self) -> None:
         """Load the configured bundle again, beside the model that serves, and change over between two frames.
 
-        Returns at once. A bundle that may not serve changes nothing but the snapshots' `detail`.
+        Returns at once. While a model is being loaded it is remembered, and done after that: what is configured last
+        serves in the end. A bundle that may not serve changes nothing but the snapshots' `detail`.
         """
-        if self._loop is None or (self._loader is not None and self._loader.is_alive()):
-            _logger.warning("a model is being loaded already")
-            return
-        loader = threading.Thread(target=self._load_again, name="edgekit-loader", daemon=True)
-        try:
-            loader.start()
-        except RuntimeError as error:  # the system gives no further thread
-            _logger.warning("no new model: %s", error)
-        else:
-            self._loader = loader
+        with self._loading:
+            self._is_asked = True
+            if self._is_loading:
+                _logger.info("a model is being loaded; the next one comes after it")
+                return
+            self._is_loading = self._start_loader()
 
     @property
     def is_stuck(self) -> bool:
@@ -144,7 +145,7 @@ class Agent:
         """What the inference thread does: load, then answer."""
         try:
             loaded = self._load(lambda: None)
-            if not stop.is_set():
+            if loaded is not None and not stop.is_set():
                 self._serve(loaded, stop)
         except Exception as error:  # noqa: BLE001 - it is raised again, in the main thread
             self._error = error
@@ -161,6 +162,8 @@ class Agent:
         self._notifier.ready(f"{loaded.status.name} serves {show_source(self._request)}")
         loop = InferenceLoop(serving.source, serving.recognizer, self._config.loop, serving.sinks, beat)
         self._loop = loop
+        with self._loading:
+            self._is_loading = self._is_asked and self._start_loader()
         try:
             loop.run(stop)
         finally:
@@ -178,15 +181,38 @@ class Agent:
         sinks = self.outside.serve(self._camera, loaded.status, loaded.recognizer.labels, loaded.baseline)
         return Serving(source=self._camera, recognizer=loaded.recognizer, sinks=sinks)
 
+    def _start_loader(self) -> bool:
+        """Start the loader's thread, with the lock held; False when there is no further thread to be had."""
+        try:
+            threading.Thread(target=self._load_asked, name="edgekit-loader", daemon=True).start()
+        except RuntimeError as error:
+            _logger.warning("no new model: %s", error)
+            return False
+        return True
+
+    def _load_asked(self) -> None:
+        """What the loader's thread does: load as long as somebody has asked meanwhile."""
+        while True:
+            with self._loading:
+                self._is_loading, self._is_asked = self._is_asked, False
+                if not self._is_loading:
+                    return
+            try:
+                self._load_again()
+            except BaseException:  # a defect: it ends this thread, and may not end all loading
+                with self._loading:
+                    self._is_loading = False
+                raise
+
     def _load_again(self) -> None:
-        """What the loader's thread does: the old model serves until the new one has proved itself."""
+        """Load once: the old model serves until the new one has proved itself."""
         try:
             loaded = self._load(lambda: None)
         except (EdgekitError, OSError, MemoryError) as error:
             _logger.error("the old model serves on: %s", error)  # noqa: TRY400 - a refusal, not a defect
             self.outside.tell(f"a new model was refused: {error}")
             return
-        if self._loop is not None:
+        if self._loop is not None and loaded is not None:
             self._loop.exchange(lambda: self._put_to_work(loaded))
             self.outside.tell("")
             _logger.info("%s takes over", loaded.status.name)
@@ -207,6 +233,7 @@ class Agent:
 
     def _on_wedge(self, names: tuple[str, ...]) -> None:
         """A part stands still: say so, leave time for one snapshot that shows it, and end."""
+        self.wedged = names
         _logger.error("%s: nothing moved for too long; the agent ends", " and ".join(names))
         time.sleep(_SHOW_WEDGE_S)
         self._leave(WEDGED_EXIT_CODE)

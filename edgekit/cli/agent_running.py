@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgekit.agent.config import AgentConfig
-from edgekit.agent.install.installer import Installer
-from edgekit.agent.install.serving import ServingPost, install_dir, released_path
+from edgekit.agent.install.living import NOT_THE_MODELS, Life
+from edgekit.agent.install.serving import install_dir, released_path
 from edgekit.agent.lifecycle.heartbeats import Beat
 from edgekit.agent.model import load_model
 from edgekit.agent.recognition import Recognizer
@@ -155,8 +155,16 @@ def run_agent(config: AgentConfig, *, as_json: bool) -> None:
         for printer in printers:
             stack.callback(printer.close)
         page = PageNote(log, lambda: agent.outside.web_address)
-        post = stack.enter_context(posted(config))
-        agent = Agent(config, lambda beat: load(config, agent.outside.state_dir, beat, post), [*printers, page])
+        life = stack.enter_context(living(config))
+
+        def leave(code: int) -> None:
+            if life is not None:  # a camera or a broker that stands still is not the model's fault
+                life.end_quickly(in_good_order="inference" not in agent.wedged)
+            os._exit(code)
+
+        agent = Agent(
+            config, lambda beat: load(config, agent.outside.state_dir, beat, life), [*printers, page], leave=leave
+        )
         # a service is told by SIGHUP to load again; who sits at a terminal has closed it
         stack.enter_context(signals_set(stop, stop.set if is_terminal else agent.reload))
         agent.run(stop)
@@ -164,43 +172,51 @@ def run_agent(config: AgentConfig, *, as_json: bool) -> None:
         if agent.is_stuck or not is_told:
             # the runtime, or the terminal, does not come back: waiting for its thread would be hanging at the very end
             log.close(_LAST_WORDS_S)
+            if life is not None:
+                life.end_quickly(in_good_order=True)
             os._exit(0)
         for error in (printer.error for printer in printers if printer.error is not None):
             raise OutputError(f"cannot print: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
-def posted(config: AgentConfig) -> Generator[ServingPost | None, None, None]:
-    """Where `current` is served: settle what an interrupted installation left, and be found by installers."""
+def living(config: AgentConfig) -> Generator[Life | None, None, None]:
+    """Where `current` is served: settle what was left there, be found by installers, and see how this life ends."""
     folder = install_dir(Path(config.bundle))
     if folder is None:
         yield None
         return
+    life = Life(folder)
+    life.begin()
+    in_good_order = False
     try:
-        report = Installer(folder).recover()
-        if report.result != "unchanged":
-            _logger.warning("%s release %d: %s %s", report.name, report.release, report.result, report.detail)
-    except EdgekitError as error:  # what is there serves all the same
-        _logger.warning("%s", error)
-    post = ServingPost(folder)
-    post.open()
-    try:
-        yield post
+        yield life
+        in_good_order = True
+    except NOT_THE_MODELS:
+        in_good_order = True
+        raise
     finally:
-        post.close()
+        life.end(in_good_order=in_good_order)
 
 
-def load(config: AgentConfig, state_dir: Path, beat: Beat, post: ServingPost | None = None) -> Loaded:
-    """Load the configured bundle; where what made it is installed, a run folder, too."""
+def load(config: AgentConfig, state_dir: Path, beat: Beat, life: Life | None = None) -> Loaded | None:
+    """Load the configured bundle; where what made it is installed, a run folder, too.
+
+    Returns:
+        The model; None when `current` still names the release that was loaded last: an installer tells it more than
+        once, and a release never changes.
+    """
     path = released_path(Path(config.bundle))
+    if life is not None and life.digest == path.name:
+        return None
     try:
         serving = load_model(path, config.model, state_dir, make_bundle=bundle_run_folder, beat=beat)
     except EdgekitError as error:
-        if post is not None:
-            post.refused(path.name, str(error))
+        if life is not None:
+            life.refused(path.name, str(error))
         raise
-    if post is not None:
-        post.took(serving.digest)
+    if life is not None:
+        life.took(serving.digest)
     return Loaded(recognizer=Recognizer(serving.classifier), status=serving.status, baseline=serving.baseline)
 
 

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 _OFF = "off"
 
+UpdatesOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Where it looks for signed updates (edgekit publish); off for nowhere."),
+]
+
 
 def flash(
     target: Annotated[
@@ -48,10 +53,7 @@ def flash(
     ] = None,
     token_file: Annotated[Path | None, typer.Option(help="File with the token that viewers need.")] = None,
     mqtt: Annotated[str | None, typer.Option(metavar="HOST[:PORT]", help="Broker that it reports to.")] = None,
-    updates: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Where it looks for signed updates, as edgekit publish wrote them."),
-    ] = None,
+    updates: UpdatesOption = None,
     no_camera: Annotated[
         bool, typer.Option("--no-camera", help="Let the trial do without live frames; that is written down.")
     ] = False,
@@ -71,7 +73,7 @@ def flash(
     from edgekit.deploy.ssh.flashing import FlashJob
     from edgekit.deploy.ssh.installing import InstallOptions
     from edgekit.deploy.ssh.own_wheel import read_own_wheel
-    from edgekit.deploy.ssh.wheelhouse import read_wheelhouse
+    from edgekit.deploy.wheelhouse import read_wheelhouse
 
     devices, path = _devices(target, source, group)
     job = FlashJob(
@@ -79,7 +81,7 @@ def flash(
         wheel=read_own_wheel(),
         pin=boards.pin_key,
         wheels=None if wheels is None else read_wheelhouse(wheels),
-        settings=msgspec.structs.replace(read_settings(camera, http, token_file, mqtt), updates=_address(updates)),
+        settings=msgspec.structs.replace(read_settings(camera, http, token_file, mqtt), updates=read_updates(updates)),
         layout=boards.board_layout(),
         root_json=None if trust is None else read_root(trust),
         options=InstallOptions(no_camera=no_camera, soak_s=soak, again=again, downgrade=downgrade),
@@ -166,11 +168,13 @@ def read_settings(camera: str | None, http: str | None, token_file: Path | None,
     )
 
 
-def _address(url: str | None) -> str | None:
-    """An address of updates that a board's client takes. Raises UsageError."""
+def read_updates(url: str | None) -> str | None:
+    """An address of updates that a board's client takes; "" for none any more. Raises UsageError."""
     from edgekit.agent.update.config import UpdateSection
     from edgekit.core.board import HOST_BOARD
 
+    if url == _OFF:
+        return ""
     if url is not None:
         UpdateSection(url=url).resolve(HOST_BOARD).check()
     return url

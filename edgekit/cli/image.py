@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from edgekit.deploy.image.plan import ImagePlan
 
 MAKE = "make"
+UpdatesOption = Annotated[
+    str | None, typer.Option(metavar="URL", help="Where it looks for signed updates, with --trust.")
+]
+TrustOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Published updates, or keys, whose root is pinned.")
+]
 _MAX_SETTING_BYTES = 64 * 1024
 """Of files with keys, passwords and settings: who names an image there by mistake is told so."""
 
@@ -60,6 +66,8 @@ def make_command(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The agent's settings (TOML), in place of --camera.")
     ] = None,
+    updates: UpdatesOption = None,
+    trust: TrustOption = None,
     wheels: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Wheels to carry along, for a board without network.")
     ] = None,
@@ -72,10 +80,10 @@ def make_command(
     `edgekit image IN.img RUN --out OUT.img` means the same.
     """
     from edgekit.cli.bundle import date_of_environment
+    from edgekit.cli.flash import read_root, read_updates
     from edgekit.deploy.image.making import ImageRequest, make_image
 
-    if camera is not None and config is not None:
-        raise UsageError("--camera and --config", hint="name the camera in the settings file")
+    _check_together(camera, config, updates, trust)
     request = ImageRequest(
         image_path=image,
         model_path=model,
@@ -84,6 +92,8 @@ def make_command(
         first_boot=_first_boot(hostname, user, ssh_key, _wifi(wifi, wifi_password_file, wifi_country)),
         config=None if config is None else _settings(config),
         camera=camera,
+        updates=read_updates(updates),
+        root_json=None if trust is None else read_root(trust),
         wheels_dir=wheels,
         may_grow=not no_grow,
         date_unix_s=date_of_environment(),
@@ -175,6 +185,18 @@ def plan_lines(plan: ImagePlan, out: Path, *, is_dry: bool) -> list[str]:
     if is_dry:
         return [*lines, *map(step_line, plan.steps), f"nothing was written: {out} would be made of this"]
     return [*lines, f"{out}: written and checked; edgekit image write {out} /dev/sdX puts it onto a card"]
+
+
+def _check_together(camera: str | None, config: Path | None, updates: str | None, trust: Path | None) -> None:
+    """Refuse options that do not go together."""
+    if camera is not None and config is not None:
+        raise UsageError("--camera and --config", hint="name the camera in the settings file")
+    if updates is not None and config is not None:
+        raise UsageError("--updates and --config", hint="name the address in the settings file: url in [update]")
+    if updates is not None and trust is None:
+        raise UsageError(
+            "--updates without --trust: the board would believe nobody", hint="--trust DIR pins whose updates it takes"
+        )
 
 
 def _first_boot(hostname: str | None, user: str | None, ssh_key: Path | None, wifi: Wifi | None) -> FirstBoot:

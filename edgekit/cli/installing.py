@@ -113,6 +113,8 @@ def releases_command(state: StateOption = None, as_json: JsonOption = False) -> 
     if rows:
         show(plain_table(("", "name", "release", "digest", "bytes"), rows, left=("", "name", "digest")))
     show(f"{len(rows)} releases in {overview.state_dir}; installer: {overview.job.state}")
+    if (trying := overview.probation) is not None:
+        show(f"on probation: {trying.name} release {trying.release}, {trying.num_deaths} deaths of the agent with it")
     for bad in overview.quarantine:
         show(f"quarantine: {bad.name} release {bad.release} ({bad.digest[:12]}): {bad.reason}")
     for past in overview.events[:5]:

@@ -51,7 +51,7 @@ def make_delta(base: Path, target: Path, out: Path) -> DeltaReport:
         OutputError: The delta cannot be written.
     """
     old, new = open_bundle(base), open_bundle(target)
-    chosen = [_smallest(name, old, new) for name in NAMES]
+    chosen = [smallest_part(name, old, new) for name in NAMES]
     header = DeltaHeader(base=old.digest, target=new.digest, parts=tuple(part for part, _ in chosen))
     front = msgspec.json.encode(header)
     content = b"".join((MAGIC, len(front).to_bytes(4, "little"), front, *(payload for _, payload in chosen)))
@@ -73,8 +73,8 @@ def make_delta(base: Path, target: Path, out: Path) -> DeltaReport:
     return msgspec.structs.replace(report, path=out)
 
 
-def _smallest(name: str, old: Bundle, new: Bundle) -> tuple[Part, bytes]:
-    """The smallest way to one file."""
+def smallest_part(name: str, old: Bundle, new: Bundle) -> tuple[Part, bytes]:
+    """The smallest way to one file, and its bytes. Raises as `make_delta`."""
     before, after = read_file(old, name), read_file(new, name)
     if before == after:
         return Part(name=name, method="same"), b""

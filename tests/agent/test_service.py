@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import contextlib
 import gc
 import itertools
 import socket
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from agent_fakes import LABELS, BrightnessModel, brightness_classifier
-from agent_statuses import healthy_status
+from agent_fakes import LABELS, BrightnessModel
+from agent_lives import DEADLINE_S, Watching, config, loaded, running
 from edgekit.agent import outside, service
-from edgekit.agent.config import AgentConfig, CameraSection
 from edgekit.agent.loop import LoopSettings
-from edgekit.agent.recognition import Recognizer
 from edgekit.agent.service import WEDGED_EXIT_CODE, Agent, Loaded
 from edgekit.agent.web.config import WebConfig
 from edgekit.core.device_status import DeviceStatus, ModelStatus
 from edgekit.core.errors import BarNotMetError, GraphError, UsageError
 from mjpeg_server import MjpegServer
-
-DEADLINE_S = 30.0
-
-
-class Watching:
-    """A sink of snapshots that a test can wait on."""
-
-    def __init__(self) -> None:
-        self.statuses: list[DeviceStatus] = []
-        self._changed = threading.Condition()
-
-    def offer(self, status: DeviceStatus) -> None:
-        with self._changed:
-            self.statuses.append(status)
-            self._changed.notify_all()
-
-    def wait(self, condition: Callable[[DeviceStatus], bool]) -> DeviceStatus:
-        with self._changed:
-            met = self._changed.wait_for(lambda: any(map(condition, self.statuses)), DEADLINE_S)
-            assert met, f"not within {DEADLINE_S} s; last: {self.statuses[-1:]}"
-            return next(filter(condition, self.statuses))
 
 
 class Hanging(BrightnessModel):
@@ -64,45 +40,6 @@ class Hanging(BrightnessModel):
         if self._num_left < 0:
             self.let_go.wait()
         return super().run(batch)
-
-
-def loaded(model: BrightnessModel | None = None) -> Loaded:
-    classifier = brightness_classifier()
-    if model is not None:
-        classifier.interpreter = model
-    status = healthy_status().model
-    assert status is not None
-    return Loaded(recognizer=Recognizer(classifier), status=msgspec.structs.replace(status, num_classes=3))
-
-
-def config(tmp_path: Path, **changes: Any) -> AgentConfig:
-    camera = CameraSection(source=changes.pop("source", "synthetic:160x120@60"), **changes.pop("camera", {}))
-    return AgentConfig(
-        bundle="unused", device_id="kitchen", state_dir=str(tmp_path / "state"), camera=camera, web=None, **changes
-    )
-
-
-@contextlib.contextmanager
-def running(agent: Agent) -> Iterator[threading.Event]:
-    """The agent in a thread, as its main thread; its errors come out at the end."""
-    stop, errors = threading.Event(), list[Exception]()
-
-    def run() -> None:
-        try:
-            agent.run(stop)
-        except Exception as error:  # noqa: BLE001 - raised again below
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield stop
-    finally:
-        stop.set()
-        thread.join(DEADLINE_S)
-    assert not thread.is_alive()
-    if errors:
-        raise errors[0]
 
 
 def test_agent_goes_from_starting_to_serving_to_stopping_and_counts_every_answer(tmp_path: Path) -> None:
@@ -300,46 +237,6 @@ def test_model_status_of_the_bundle_is_told_as_it_was_measured(tmp_path: Path) -
     assert isinstance(told, ModelStatus)
     assert (told.packed_bytes, told.load_ms, told.num_golden) == (661_220, 48.2, 8)
     assert np.isfinite(told.first_inference_ms)
-
-
-def named(name: str, model: BrightnessModel | None = None) -> Loaded:
-    one = loaded(model)
-    return msgspec.structs.replace(one, status=msgspec.structs.replace(one.status, name=name))
-
-
-def test_reload_changes_the_model_between_two_frames_and_begins_its_latency_anew(tmp_path: Path) -> None:
-    models = iter([named("old"), named("new")])
-    watching = Watching()
-    agent = Agent(config(tmp_path), lambda _: next(models), [watching])
-    with running(agent):
-        before = watching.wait(lambda status: status.num_answers > 50)
-        agent.reload()
-        after = watching.wait(lambda status: status.model is not None and status.model.name == "new")
-        watching.wait(lambda status: status.num_answers > after.num_answers)
-    assert before.model is not None
-    assert before.model.name == "old"
-    assert after.total[0].n < after.num_answers
-    assert watching.statuses[-1].camera.num_lost == 0
-
-
-def test_reload_of_a_bundle_that_may_not_serve_keeps_the_old_model_and_says_why(tmp_path: Path) -> None:
-    loads: list[int] = []
-
-    def load(_: object) -> Loaded:
-        loads.append(1)
-        if len(loads) > 1:
-            raise BarNotMetError("golden picture 3: expected Bag, got Coat")
-        return named("old")
-
-    watching = Watching()
-    agent = Agent(config(tmp_path), load, [watching])
-    with running(agent):
-        watching.wait(lambda status: status.state == "serving")
-        agent.reload()
-        refused = watching.wait(lambda status: "golden picture 3" in status.detail)
-        watching.wait(lambda status: status.num_answers > refused.num_answers)
-    assert refused.model is not None
-    assert refused.model.name == "old"
 
 
 def test_pictures_of_every_shape_and_none_are_answered_or_passed_over(tmp_path: Path) -> None:

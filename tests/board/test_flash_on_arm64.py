@@ -17,7 +17,7 @@ from board_devices import fresh_board
 from bundles import write_run
 from command_line import Outcome, edgekit
 from edgekit.deploy.ssh.own_wheel import read_own_wheel
-from edgekit.deploy.ssh.wheelhouse import normalize
+from edgekit.deploy.wheelhouse import normalize
 from emulated_device.board import Board
 from wheels import write_wheel
 

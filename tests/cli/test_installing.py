@@ -12,9 +12,13 @@ import msgspec
 import pytest
 
 from command_line import assert_fails, edgekit, start_process
+from edgekit.agent.config import AgentConfig
+from edgekit.agent.install.living import Life
 from edgekit.agent.install.overview import read_overview
 from edgekit.agent.install.serving import find_agent
 from edgekit.bundle.reading import open_bundle
+from edgekit.cli.agent_running import load
+from edgekit.core.errors import EdgekitError
 from edgekit.deploy.deltas import make_delta
 from install_bundles import rewrite_bundle, write_tiny_bundle
 
@@ -205,3 +209,45 @@ def test_agent_settles_an_interrupted_installation_before_it_serves(bundles: tup
     assert outcome.code == 0, outcome.err
     assert (state / "current").readlink().name == open_bundle(bundles[0]).digest
     assert find_agent(state) is None
+
+
+def test_release_that_brings_agents_down_goes_back_by_itself(bundles: tuple[Path, Path], tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    for path in bundles:
+        assert edgekit("agent", "install", path, "--state", state, *QUICK).code == 0
+    old, new = (open_bundle(path).digest for path in bundles)
+    serve = ("--bundle", state / "current", "--camera", "synthetic:", "--http", "off", "--state", state)
+    endings = (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGKILL)  # who is told to end has not died
+
+    served: list[str | None] = []
+    for number in (*endings, signal.SIGTERM):
+        with start_process("agent", "run", *serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            try:
+                wait_for(lambda: (note := find_agent(state)) is not None and note.digest is not None, process)
+                note = find_agent(state)
+            finally:
+                process.send_signal(number)
+                process.communicate(timeout=DEADLINE_S)
+        served.append(None if note is None else note.digest)
+
+    assert served == [new] * len(endings) + [old]
+    (kept_out,) = read_overview(state).quarantine
+    assert (kept_out.digest, kept_out.reason[:24]) == (new, "the agent died 3 times w")
+
+
+def test_release_that_serves_already_is_not_loaded_again(tmp_path: Path) -> None:
+    (tmp_path / "releases" / "aa").mkdir(parents=True)
+    (tmp_path / "current").symlink_to("releases/aa")
+    life = Life(tmp_path)
+    life.begin()
+    life.took("aa")
+    asked = AgentConfig(bundle=str(tmp_path / "current"))
+    try:
+        assert load(asked, tmp_path, lambda: None, life) is None
+        (tmp_path / "releases" / "bb").mkdir()
+        (tmp_path / "current").unlink()
+        (tmp_path / "current").symlink_to("releases/bb")
+        with pytest.raises(EdgekitError):  # there is nothing in it: it was looked at
+            load(asked, tmp_path, lambda: None, life)
+    finally:
+        life.end(in_good_order=True)

@@ -54,7 +54,7 @@ def test_delta_that_saves_nothing_is_not_written(tmp_path: Path) -> None:
 def test_delta_is_never_larger_than_the_full_file(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deltas, "_smallest", lambda name, *_: deltas._part(name, "full", (b"\xff" * 5000,)))
+    monkeypatch.setattr(deltas, "smallest_part", lambda name, *_: deltas._part(name, "full", (b"\xff" * 5000,)))
     monkeypatch.setattr(deltas, "_compress", lambda content: ("raw", content))
     report = make_delta(*pair, tmp_path / "x.ekd")
     assert report.path is None

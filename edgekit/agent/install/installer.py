@@ -18,7 +18,9 @@ from edgekit.agent.install.gate import Finding, Verdict, judge
 from edgekit.agent.install.lock import install_lock
 from edgekit.agent.install.machine import RESUMING, Job, Links, wanted_links
 from edgekit.agent.install.messages import TrialReport, TrialSettings
+from edgekit.agent.install.probation import PROBATION_S, read_boot_id, start_event
 from edgekit.agent.install.record import DamagedRecordError, Record, move_aside
+from edgekit.agent.install.serving import find_agent
 from edgekit.agent.install.supervising import run_trial
 from edgekit.bundle.compatibility import DeviceFacts
 from edgekit.bundle.manifest import Manifest
@@ -100,6 +102,7 @@ class Installer:
         activate: Tells the agent that serves.
         facts: About this machine; None to look each time.
         clock: Seconds since 1970.
+        boot: Tells this boot of the board from others.
     """
 
     def __init__(
@@ -110,12 +113,14 @@ class Installer:
         activate: Activate = _tell_nobody,
         facts: DeviceFacts | None = None,
         clock: Callable[[], float] = time.time,
+        boot: Callable[[], str] = read_boot_id,
     ) -> None:
         self.state_dir = state_dir
         self._try_out = try_out
         self._activate = activate
         self._facts = facts
         self._clock = clock
+        self._boot = boot
 
     def install(self, path: Path, request: InstallRequest) -> InstallReport:
         """Check, stage, try and commit a bundle; whatever goes wrong, what served before serves on.
@@ -177,14 +182,51 @@ class Installer:
         """
         started_s = time.monotonic()
         with self._opened() as (store, record):
-            before = record.job()
-            after = _settle(store, record)
-            links = store.links()
-            if links.current is not None and not store.is_whole(links.current) and store.is_whole(links.previous):
-                report = self._go_back(store, record, links, "its files are damaged", tell=False)
-            else:
-                report = _report(_result_of(before), after, store)
+            report = self._recover(store, record)
         return msgspec.structs.replace(report, seconds=time.monotonic() - started_s)
+
+    def begin_life(self) -> InstallReport:
+        """As `recover`, for an agent that starts. A release that has brought agents down too often goes back.
+
+        Raises:
+            InstallBusyError, OutputError: As `install`.
+        """
+        started_s = time.monotonic()
+        with self._opened() as (store, record):
+            report = self._recover(store, record)
+            known, boot = record.probation(), self._boot()
+            links = store.links()
+            if known is not None and known.digest == links.current:
+                lived = record.live(known.digest, start_event(known, boot), boot)
+                if lived is not None and lived.is_lost and store.is_whole(links.previous):
+                    reason = (
+                        f"the agent died {lived.num_deaths} times with it"
+                        f" before it had served for {PROBATION_S:g} s without a break"
+                    )
+                    report = self._go_back(store, record, links, reason, tell=False)
+        return msgspec.structs.replace(report, seconds=time.monotonic() - started_s)
+
+    def end_life(self) -> None:
+        """Write down that an agent ends in good order. Idempotent. Raises InstallBusyError, OutputError."""
+        with self._opened() as (_, record):
+            known = record.probation()
+            if known is not None and known.state == "living":
+                record.live(known.digest, "end")
+
+    def prove(self, digest: str) -> None:
+        """Write down that an agent has lived long enough with a release. Raises InstallBusyError, OutputError."""
+        with self._opened() as (_, record):
+            known = record.probation()
+            if known is not None and known.state == "living":
+                record.live(digest, "prove")
+
+    def _recover(self, store: ReleaseStore, record: Record) -> InstallReport:
+        before = record.job()
+        after = _settle(store, record)
+        links = store.links()
+        if links.current is not None and not store.is_whole(links.current) and store.is_whole(links.previous):
+            return self._go_back(store, record, links, "its files are damaged", tell=False)
+        return _report(_result_of(before), after, store)
 
     def _admit(self, bundle: Bundle, record: Record, request: InstallRequest) -> None:
         if request.again:
@@ -222,6 +264,9 @@ class Installer:
             job = self._hand_over(store, record, job)
         ended = job
         _finish(store, record, job)
+        if ended.state == "committed" and find_agent(self.state_dir) is not None:
+            with contextlib.suppress(OutputError):  # a death less is counted then; it serves all the same
+                record.live(bundle.digest, "take", self._boot())
         results: dict[str, Result] = {"committed": "committed", "rolled_back": "rolled_back"}
         return msgspec.structs.replace(
             _report(results.get(ended.state, "failed"), ended, store), findings=verdict.findings
@@ -288,8 +333,19 @@ def _finish(store: ReleaseStore, record: Record, job: Job) -> Job:
     """Make everything as the job says, and end it. May be done any number of times."""
     _point(store, job)
     links = store.links()
+    _adopt(store, record, links)
     store.clean(frozenset(digest for digest in (links.current, links.previous) if digest is not None))
     return job if job.state == "idle" else record.move(job, "finish", job.detail)
+
+
+def _adopt(store: ReleaseStore, record: Record, links: Links) -> None:
+    """Let the counter begin with what serves and was not installed here: it came on a card, or the record was lost."""
+    name, release = _name_of(store, links.current)
+    if links.current is None or release == 0:
+        return
+    known = record.counter(name)
+    if known is None or known.release < release:
+        record.adopt(links.current, name, release)
 
 
 def _point(store: ReleaseStore, job: Job) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from edgekit.agent.install.disk import CURRENT, PREVIOUS, RELEASES
 from edgekit.agent.install.installer import RECORD
 from edgekit.agent.install.machine import Job
+from edgekit.agent.install.probation import Probation
 from edgekit.agent.install.record import DamagedRecordError, PastEvent, Quarantined, Record
 from edgekit.bundle.reading import read_manifest
 from edgekit.core.errors import EdgekitError, OutputError
@@ -45,6 +46,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
         quarantine: What is not taken again by itself.
         events: The last transitions, newest first.
         detail: Why the record could not be read; "" when it could, or there is none yet.
+        probation: The release that has not proved itself yet; None for none.
     """
 
     state_dir: str
@@ -53,32 +55,31 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     quarantine: tuple[Quarantined, ...]
     events: tuple[PastEvent, ...]
     detail: str = ""
+    probation: Probation | None = None
 
 
 def read_overview(state_dir: Path) -> Overview:
     """Look at a board's releases; an empty or missing folder has none."""
-    job, quarantine, events, detail = _read_record(state_dir / RECORD)
-    return Overview(
-        state_dir=str(state_dir),
-        releases=tuple(_read_releases(state_dir)),
-        job=job,
-        quarantine=quarantine,
-        events=events,
-        detail=detail,
+    there = Overview(
+        state_dir=str(state_dir), releases=tuple(_read_releases(state_dir)), job=Job(), quarantine=(), events=()
     )
-
-
-def _read_record(path: Path) -> tuple[Job, tuple[Quarantined, ...], tuple[PastEvent, ...], str]:
+    path = state_dir / RECORD
     if not path.exists():
-        return Job(), (), (), ""
+        return there
     try:
         record = Record(path, read_only=True)
     except (DamagedRecordError, OutputError) as error:
-        return Job(), (), (), str(error)
+        return msgspec.structs.replace(there, detail=str(error))
     try:
-        return record.job(), record.quarantined(), record.events(), ""
+        return msgspec.structs.replace(
+            there,
+            job=record.job(),
+            quarantine=record.quarantined(),
+            events=record.events(),
+            probation=record.probation(),
+        )
     except (DamagedRecordError, OutputError) as error:
-        return Job(), (), (), str(error)
+        return msgspec.structs.replace(there, detail=str(error))
     finally:
         record.close()
 

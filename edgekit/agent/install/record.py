@@ -18,6 +18,7 @@ from typing import cast
 import msgspec
 
 from edgekit.agent.install.machine import QUARANTINING, TRANSITIONS, Event, Job, advance
+from edgekit.agent.install.probation import MAX_DEATHS, LifeEvent, Probation, advance_life
 from edgekit.core.errors import OutputError
 from edgekit.core.transactions import transaction
 
@@ -30,6 +31,8 @@ CREATE TABLE quarantine (digest TEXT PRIMARY KEY, document BLOB NOT NULL);
 CREATE TABLE counters (name TEXT PRIMARY KEY, release INTEGER NOT NULL, digest TEXT NOT NULL);
 CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, document BLOB NOT NULL)
 """
+_PROBATION = "CREATE TABLE probation (only INTEGER PRIMARY KEY CHECK (only = 1), document BLOB NOT NULL)"
+"""Came later, to the same version: whoever does not know it reads and writes the rest as ever."""
 
 
 class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +138,9 @@ class Record:
                     run(statement)
                 run("INSERT INTO job VALUES (1, ?)", (msgspec.json.encode(Job()),))
                 run(f"PRAGMA user_version = {_VERSION}")
+        if not self._has_probation():
+            with transaction(self._connection):
+                run(_PROBATION)
 
     def _check_version(self) -> None:
         version = self._one("PRAGMA user_version")
@@ -171,10 +177,55 @@ class Record:
                 return stored
             if TRANSITIONS.get((stored.state, event)) != after.state:
                 advance(stored, event)  # raises, with the state that is on the disk
+            if event == "finish" and stored.state == "committed":  # it serves now, on probation
+                self._keep_probation(Probation(digest=after.digest or "", name=after.name, release=after.release))
             if event == "try":
                 after = msgspec.structs.replace(after, num_attempts=self._count_attempt(after.digest or ""))
             self._note(after, event)
             self._connection.execute("UPDATE job SET document = ?", (msgspec.json.encode(after),))
+        return after
+
+    def adopt(self, digest: str, name: str, release: int) -> None:
+        """Let the counter of a name begin with a release that serves and was not installed here; one transaction.
+
+        Args:
+            digest: Of its manifest.
+            name: Of what is released.
+            release: Its counter. A higher one that is known already stays.
+        """
+        with _told(self._path), transaction(self._connection):
+            self._count(name, release, digest)
+            self._log(Job(digest=digest, name=name, release=release, detail="it was there before the record"), "adopt")
+
+    def probation(self) -> Probation | None:
+        """The release that has not proved itself yet; None for none."""
+        with _told(self._path):
+            return self._probation()
+
+    def live(self, digest: str, event: LifeEvent, boot: str = "") -> Probation | None:
+        """Write down what happened to an agent that lives with a release; one transaction.
+
+        Args:
+            digest: Of the release.
+            event: What happened.
+            boot: As in `advance_life`.
+
+        Returns:
+            Its probation after that; None when it is not on probation, and nothing has changed.
+
+        Raises:
+            EdgekitError: The event does not belong to its state.
+            OutputError: It could not be written; nothing has changed then.
+        """
+        with _told(self._path), transaction(self._connection):
+            before = self._probation()
+            if before is None or before.digest != digest:
+                return None
+            after = advance_life(before, event, boot)
+            self._keep_probation(after)
+            if event in ("die", "prove"):
+                detail = f"death {after.num_deaths} of {MAX_DEATHS}" if event == "die" else ""
+                self._log(Job(digest=digest, name=after.name, release=after.release, detail=detail), event)
         return after
 
     def num_attempts(self, digest: str) -> int:
@@ -231,13 +282,21 @@ class Record:
             )
             run("INSERT OR REPLACE INTO quarantine VALUES (?, ?)", (kept.digest, msgspec.json.encode(kept)))
         if event == "pass":
-            run(
-                "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE"
-                " SET release = excluded.release, digest = excluded.digest WHERE excluded.release >= counters.release",
-                (job.name, job.release, job.digest),
-            )
+            self._count(job.name, job.release, job.digest or "")
+        if event == "revert":
+            run("DELETE FROM probation")
+        self._log(job, event)
+
+    def _count(self, name: str, release: int, digest: str) -> None:
+        self._connection.execute(
+            "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE"
+            " SET release = excluded.release, digest = excluded.digest WHERE excluded.release >= counters.release",
+            (name, release, digest),
+        )
+
+    def _log(self, job: Job, event: str) -> None:
         past = PastEvent(
-            unix_s=now,
+            unix_s=int(self._clock()),
             event=event,
             state=job.state,
             digest=job.digest,
@@ -245,8 +304,23 @@ class Record:
             release=job.release,
             detail="" if event == "finish" else job.detail,  # said by the decision before it
         )
+        run = self._connection.execute
         run("INSERT INTO events (document) VALUES (?)", (msgspec.json.encode(past),))
         run("DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (_MAX_EVENTS,))
+
+    def _has_probation(self) -> bool:
+        return bool(self._one("SELECT count(*) FROM sqlite_master WHERE name = 'probation'"))
+
+    def _probation(self) -> Probation | None:
+        if not self._has_probation():  # an older record, that is only read
+            return None
+        document = self._one("SELECT max(document) FROM probation")
+        return None if document is None else msgspec.json.decode(cast("bytes", document), type=Probation)
+
+    def _keep_probation(self, probation: Probation) -> None:
+        self._connection.execute("DELETE FROM probation")
+        if not probation.is_over:
+            self._connection.execute("INSERT INTO probation VALUES (1, ?)", (msgspec.json.encode(probation),))
 
     def _one(self, query: str, *values: object) -> object:
         row = cast("tuple[object, ...] | None", self._connection.execute(query, values).fetchone())

@@ -59,6 +59,11 @@ class ServingPost:
         self._note = ServingNote(pid=os.getpid())
         self._holder: int | None = None
 
+    @property
+    def digest(self) -> str | None:
+        """The release that was taken last; None for none yet."""
+        return self._note.digest
+
     def open(self) -> None:
         """Say that there is an agent."""
         try:
@@ -137,7 +142,7 @@ def hand_over(state_dir: Path, timeout_s: float = HAND_OVER_S) -> Activate:
                 return ""
             if note.num_loads != before.num_loads:
                 return note.reason or "it says nothing more"
-            if time.monotonic() - told_s > _TELL_AGAIN_S:  # one that is still loading another release does not listen
+            if time.monotonic() - told_s > _TELL_AGAIN_S:  # one that is loading remembers it; one that lost it does not
                 told_s = time.monotonic()
                 try:
                     os.kill(before.pid, signal.SIGHUP)

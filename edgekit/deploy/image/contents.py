@@ -15,8 +15,8 @@ from edgekit.deploy.image.first_boot import (
     first_run_settings,
 )
 from edgekit.deploy.image.plan import MakeFolder, MakeLink, WriteFile
-from edgekit.deploy.ssh.layout import UNIT, Layout, unit_text
-from edgekit.deploy.ssh.wheelhouse import Wheel
+from edgekit.deploy.ssh.layout import UNIT, UPDATE_SERVICE, UPDATE_TIMER, Layout, unit_text
+from edgekit.deploy.wheelhouse import Wheel
 
 Item: TypeAlias = MakeFolder | WriteFile | MakeLink
 
@@ -84,6 +84,27 @@ def agent_items(config: str, *, is_secret: bool) -> list[Item]:
         file_item(f"{_LAYOUT.unit}.d/edgekit-setup.conf", _condition_text().encode()),
         MakeLink(path=f"{_WANTED}/{UNIT}", target=_LAYOUT.unit),
     ]
+
+
+def update_items(root_json: str | None, *, is_wanted: bool) -> list[Item]:
+    """The units that look for updates, enabled when that is wanted, and whose updates are believed.
+
+    Args:
+        root_json: Root of trust to pin; None for none.
+        is_wanted: Whether the settings say where updates are.
+    """
+    items: list[Item] = []
+    if root_json is not None:
+        pinned = Path(_LAYOUT.root_json)
+        items += [folder_item(str(pinned.parent), 0o700), file_item(str(pinned), root_json.encode())]
+    if is_wanted:
+        for name in (UPDATE_SERVICE, UPDATE_TIMER):
+            items.append(file_item(_LAYOUT.unit_file(name), unit_text(_LAYOUT, name).encode()))
+        # On the timer: a service that a condition holds back does not count as one that ran, and would never come.
+        items.append(file_item(f"{_LAYOUT.unit_file(UPDATE_TIMER)}.d/edgekit-setup.conf", _condition_text().encode()))
+        wanted = f"{_UNITS}/timers.target.wants/{UPDATE_TIMER}"
+        items.append(MakeLink(path=wanted, target=_LAYOUT.unit_file(UPDATE_TIMER)))
+    return items
 
 
 def first_boot_items(first_boot: FirstBoot) -> list[Item]:

@@ -29,7 +29,7 @@ from edgekit.deploy.image.planning import Program, Wishes, choose, fitting_board
 from edgekit.deploy.image.programs import find_programs
 from edgekit.deploy.image.source import copy_sparse, opened_image
 from edgekit.deploy.ssh.own_wheel import encode_wheel, read_own_wheel
-from edgekit.deploy.ssh.wheelhouse import read_wheelhouse
+from edgekit.deploy.wheelhouse import read_wheelhouse
 
 _PROGRAMS = ("mcopy", "debugfs", "e2fsck", "resize2fs")
 
@@ -45,6 +45,8 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True):
         first_boot: Settings for the first boot.
         config: Text of agent.toml; None for one with the camera.
         camera: As after `--camera`; None for the boards' usual one.
+        updates: Address of a published repository that the board looks into; None for none.
+        root_json: Root of trust to pin; None for none.
         wheels_dir: Wheels to carry along; None: the board needs a network on its first boot.
         may_grow: Whether the root partition may become larger.
         date_unix_s: Of everything that is made; None for when the image was last written.
@@ -57,6 +59,8 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True):
     first_boot: FirstBoot = FirstBoot()
     config: str | None = None
     camera: str | None = None
+    updates: str | None = None
+    root_json: str | None = None
     wheels_dir: Path | None = None
     may_grow: bool = True
     date_unix_s: int | None = None
@@ -104,6 +108,8 @@ def make_image(
                 program=program,
                 config=request.config,
                 camera=request.camera,
+                updates=request.updates,
+                root_json=request.root_json,
                 first_boot=request.first_boot,
                 may_grow=request.may_grow,
                 date_unix_s=request.date_unix_s,

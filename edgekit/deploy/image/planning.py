@@ -6,7 +6,7 @@ import json
 
 import msgspec
 
-from edgekit.bundle.compatibility import DeviceFacts, incompatibilities, version_key
+from edgekit.bundle.compatibility import DeviceFacts, incompatibilities
 from edgekit.bundle.manifest import Manifest
 from edgekit.core.board import Board
 from edgekit.core.errors import UsageError
@@ -18,17 +18,16 @@ from edgekit.deploy.image.contents import (
     file_item,
     first_boot_items,
     program_items,
+    update_items,
 )
 from edgekit.deploy.image.facts import CLOUD_SETTINGS, HOSTNAME, HOSTS, ImageFacts
 from edgekit.deploy.image.first_boot import FirstBoot, command_line_with, hosts_text
 from edgekit.deploy.image.plan import ImagePlan, SetCommandLine
 from edgekit.deploy.image.settling import growth, needed_bytes, settle
-from edgekit.deploy.ssh.wheelhouse import Wheel, lacking, newest
+from edgekit.deploy.ssh.configuration import wants_updates
+from edgekit.deploy.wheelhouse import Target, Wheel, choose_runtime, fitting, lacking
 
-PYTHONS = ((3, 10), (3, 13))
-"""Oldest and newest that edgekit runs with."""
 _SYSTEM_PREFIX = "Raspberry Pi OS"
-_DISTRIBUTIONS = {"litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime", "onnxruntime": "onnxruntime"}
 _GLIBC = {"12": (2, 36), "13": (2, 41)}
 """By Debian's version."""
 
@@ -59,6 +58,8 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
         program: The agent's.
         config: Text of agent.toml, where the user gives all of it.
         camera: As after `--camera`; None for the usual one.
+        updates: Address of a published repository that the board looks into; None for none.
+        root_json: Root of trust to pin; None for none.
         first_boot: Settings.
         may_grow: Whether the root partition may become larger.
         date_unix_s: Of everything that is made; None for when the image was last written.
@@ -70,6 +71,8 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     program: Program
     config: str | None = None
     camera: str | None = None
+    updates: str | None = None
+    root_json: str | None = None
     first_boot: FirstBoot = FirstBoot()
     may_grow: bool = True
     date_unix_s: int | None = None
@@ -128,10 +131,12 @@ def choose(facts: ImageFacts, boards: tuple[Board, ...], wishes: Wishes) -> Choi
     runtime = _runtime(facts, fitting, wishes)
     carried = _carried(facts, wishes.program, runtime)
     requirements = (*wishes.program.requires, runtime)
+    config = wishes.config or config_text(wishes.camera, fitting, wishes.updates)
     items = (
         *program_items(requirements, (wishes.program.name, wishes.program.content), carried),
         *bundle_items(wishes.digest, wishes.files),
-        *agent_items(wishes.config or config_text(wishes.camera, fitting), is_secret=wishes.config is not None),
+        *agent_items(config, is_secret=wishes.config is not None),
+        *update_items(wishes.root_json, is_wanted=wants_updates(config)),
         *first_boot_items(wishes.first_boot),
         *_host_items(facts, wishes.first_boot),
     )
@@ -139,7 +144,7 @@ def choose(facts: ImageFacts, boards: tuple[Board, ...], wishes: Wishes) -> Choi
         boards=tuple(board.name for board in fitting),
         runtime=runtime,
         items=items,
-        notes=_notes(facts, fitting, wishes),
+        notes=_notes(facts, fitting, wishes, config),
     )
 
 
@@ -178,7 +183,7 @@ def make_plan(facts: ImageFacts, choice: Choice, wishes: Wishes) -> ImagePlan:
     )
 
 
-def config_text(camera: str | None, boards: tuple[Board, ...]) -> str:
+def config_text(camera: str | None, boards: tuple[Board, ...], updates: str | None = None) -> str:
     """The text of agent.toml: the camera that was named, or the usual one of the board with the least memory."""
     lines = ["# Written by edgekit image.", 'bundle = "/var/lib/edgekit/current"', "", "[camera]"]
     smallest = min(boards, key=lambda board: board.facts.memory_mib or 0)
@@ -190,6 +195,8 @@ def config_text(camera: str | None, boards: tuple[Board, ...]) -> str:
     elif usual is not None:
         lines.append(f"source = {json.dumps(f'{usual.kind}:{usual.source}')}")
         lines += [f"width = {usual.width}", f"height = {usual.height}", f"fps = {usual.fps}"]
+    if updates is not None:
+        lines += ["", "[update]", f"url = {json.dumps(updates)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -212,36 +219,20 @@ def _boards_of_bundle(facts: ImageFacts, boards: tuple[Board, ...], manifest: Ma
 
 def _runtime(facts: ImageFacts, boards: tuple[Board, ...], wishes: Wishes) -> str:
     """The first of the bundle's runtimes that can be had: among the wheels, or by the boards' files."""
-    wheels = _fitting_wheels(facts, wishes.program)
-    python = ".".join(map(str, facts.system.python))
-    for need in wishes.manifest.compatible.runtimes:
-        distribution = _DISTRIBUTIONS.get(need.name)
-        if distribution is None:
-            continue
-        if wheels is not None:
-            versions = [newest(wheels, distribution, need.at_least)]
-        else:
-            versions = [
-                one.runtimes.get(distribution)
-                for one in boards[0].facts.systems
-                if (one.needs_python or one.python) == python
-            ]
-        for version in versions:
-            if version is not None and version_key(version) >= version_key(need.at_least):
-                return f"{distribution}=={version}"
+    wheels = fitting(wishes.program.wheels, _target(facts))
+    runtime = choose_runtime(wishes.manifest.compatible.runtimes, boards[0], _target(facts), wheels)
+    if runtime is not None:
+        return runtime
     needed = " or ".join(f"{need.name} {need.at_least}" for need in wishes.manifest.compatible.runtimes)
-    where = f"Python {python} on {facts.system.architecture}"
+    where = f"Python {_target(facts).python_word} on {facts.system.architecture}"
     if wheels is not None:
         raise UsageError(f"the bundle needs {needed}; among the wheels is none for {where}", hint=_wheels_hint(facts))
     raise UsageError(f"the bundle needs {needed}; no version for {where} is known", hint="carry wheels with --wheels")
 
 
-def _fitting_wheels(facts: ImageFacts, program: Program) -> tuple[Wheel, ...] | None:
-    if program.wheels is None:
-        return None
+def _target(facts: ImageFacts) -> Target:
     system = facts.system
-    glibc = _GLIBC.get(system.version)
-    return tuple(wheel for wheel in program.wheels if wheel.fits(system.architecture, system.python, glibc))
+    return Target(architecture=system.architecture, python=system.python, glibc=_GLIBC.get(system.version))
 
 
 def _carried(facts: ImageFacts, program: Program, runtime: str) -> tuple[Wheel, ...] | None:
@@ -250,7 +241,7 @@ def _carried(facts: ImageFacts, program: Program, runtime: str) -> tuple[Wheel, 
     Raises:
         UsageError: They are not.
     """
-    wheels = _fitting_wheels(facts, program)
+    wheels = fitting(program.wheels, _target(facts))
     if wheels is None:
         return None
     wheels = tuple(wheel for wheel in wheels if wheel.distribution != "edgekit")
@@ -291,7 +282,7 @@ def _host_items(facts: ImageFacts, first_boot: FirstBoot) -> list[Item]:
     return items
 
 
-def _notes(facts: ImageFacts, boards: tuple[Board, ...], wishes: Wishes) -> tuple[str, ...]:
+def _notes(facts: ImageFacts, boards: tuple[Board, ...], wishes: Wishes, config: str) -> tuple[str, ...]:
     first_boot, system = wishes.first_boot, facts.system
     notes: list[str] = []
     if not first_boot.ssh_keys:
@@ -306,6 +297,8 @@ def _notes(facts: ImageFacts, boards: tuple[Board, ...], wishes: Wishes) -> tupl
     is_usual = wishes.camera is None and wishes.config is None
     if is_usual and usual is not None and usual.kind == "picamera2" and "python3-picamera2" not in system.packages:
         notes.append("the image has no python3-picamera2: install it on the board, or name another --camera")
+    if wants_updates(config) and wishes.root_json is None:
+        notes.append("no --trust: the board takes no update before edgekit flash --trust has pinned whose")
     if first_boot.ssh_keys:
         notes.append(f"whoever has the SSH key is root there without a password ({SUDO})")
     return tuple(notes)

@@ -56,3 +56,6 @@ mv -fT "$programs/.venv.new" "$programs/venv"
 sync
 rm -rf "$programs/wheels"
 systemctl --no-block start edgekit-agent.service
+if [ -f "$root/etc/systemd/system/edgekit-update.timer" ]; then
+  systemctl --no-block start edgekit-update.timer
+fi

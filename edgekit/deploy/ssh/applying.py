@@ -25,6 +25,7 @@ from edgekit.deploy.ssh.plan import (
     StartAgent,
     StartTimer,
     Step,
+    StopTimer,
     WriteFile,
     describe_step,
 )
@@ -96,13 +97,17 @@ _TIDY = """
 cd "$1" || exit 0
 for folder in venv-*; do [ "$folder" = "$2" ] || rm -rf -- "$folder"; done
 """
+# $1: unit, $2: "start" or "restart", $3: what says that it has not started since it was changed.
 _START = """
 set -e
 systemctl daemon-reload
 systemctl enable --quiet "$1"
 systemctl reset-failed "$1" 2>/dev/null || true
 systemctl "$2" --no-block "$1"
+rm -f "$3"
 """
+_STOP = 'systemctl disable --quiet --now "$1"; rm -f "$2"'
+_UNSTARTED = 'mkdir -p "$(dirname "$1")"; for note; do : >"$note" || exit; done'
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +149,8 @@ async def apply_plan(plan: Plan, shell: BoardShell, work: Work) -> Applied:
     """
     refuse(plan, shell.where)
     num_bytes, verdict = 0, None
+    if plan.units_to_start:  # before anything changes: whoever comes after an interruption must know
+        await shell.must("noting what starts again", _UNSTARTED, *map(shell.layout.unstarted, plan.units_to_start))
     for step in plan.steps:
         work.tell(f"{describe_step(step)}: {step.why}")
         if isinstance(step, InstallBundle):
@@ -232,13 +239,20 @@ async def _make_environment(step: MakeEnvironment, shell: BoardShell, work: Work
 
 async def _start(step: StartAgent, shell: BoardShell, work: Work) -> int:
     del work
-    await shell.must("starting the agent", _START, UNIT, "restart" if step.is_restart else "start")
+    verb = "restart" if step.is_restart else "start"
+    await shell.must("starting the agent", _START, UNIT, verb, shell.layout.unstarted(UNIT))
     return 0
 
 
 async def _start_timer(step: StartTimer, shell: BoardShell, work: Work) -> int:
     del step, work
-    await shell.must("starting the timer", _START, UPDATE_TIMER, "restart")
+    await shell.must("starting the timer", _START, UPDATE_TIMER, "restart", shell.layout.unstarted(UPDATE_TIMER))
+    return 0
+
+
+async def _stop_timer(step: StopTimer, shell: BoardShell, work: Work) -> int:
+    del step, work
+    await shell.must("stopping the timer", _STOP, UPDATE_TIMER, shell.layout.unstarted(UPDATE_TIMER))
     return 0
 
 
@@ -250,4 +264,5 @@ _PERFORMERS: dict[type, Callable[..., Awaitable[int]]] = {
     WriteFile: _write_file,
     StartAgent: _start,
     StartTimer: _start_timer,
+    StopTimer: _stop_timer,
 }

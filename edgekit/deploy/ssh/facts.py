@@ -67,6 +67,7 @@ class BoardFound(msgspec.Struct, frozen=True, kw_only=True):
         has_avahi: Whether services can be announced.
         announcement_sha256: Of what is announced of edgekit.
         config: Text of agent.toml.
+        unstarted: Units that a flash changed and did not start again, because it broke off.
         is_enabled: Whether the unit starts with the board.
         active: What systemd calls the unit's state: "active", "activating", "failed", "inactive".
     """
@@ -97,6 +98,7 @@ class BoardFound(msgspec.Struct, frozen=True, kw_only=True):
     has_avahi: bool = False
     announcement_sha256: str | None = None
     config: str | None = None
+    unstarted: tuple[str, ...] = ()
     is_enabled: bool = False
     active: str = "inactive"
 
@@ -145,6 +147,7 @@ def parse_facts(text: str) -> BoardFound:
         has_avahi=one.get("avahi") == "yes",
         announcement_sha256=one.get("announcement") or None,
         config=_text(one.get("config")),
+        unstarted=tuple(told.get("unstarted", ())),
         is_enabled=one.get("UnitFileState") == "enabled",
         active=one.get("ActiveState") or "inactive",
     )

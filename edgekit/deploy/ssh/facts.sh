@@ -101,6 +101,9 @@ say announcement "$(hash_of "$prefix/etc/avahi/services/edgekit.service")"
 for name in service timer; do
     say "update_$name" "$(hash_of "$prefix/etc/systemd/system/edgekit-update.$name")"
 done
+for unit in edgekit-agent.service edgekit-update.timer; do
+    [ -e "$prefix/run/edgekit-flash.$unit" ] && say unstarted "$unit"
+done
 say timer "$(systemctl is-enabled edgekit-update.timer 2>/dev/null)"
 systemctl show -p ActiveState -p UnitFileState edgekit-agent.service 2>/dev/null | while IFS='=' read -r name value; do
     say "$name" "$value"

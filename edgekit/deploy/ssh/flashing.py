@@ -29,7 +29,7 @@ from edgekit.deploy.ssh.sending import hash_beginning
 from edgekit.deploy.ssh.session import Login, connect
 from edgekit.deploy.ssh.shell import BoardShell, gather
 from edgekit.deploy.ssh.status import Running, read_running, wait_until_serves
-from edgekit.deploy.ssh.wheelhouse import Wheel
+from edgekit.deploy.wheelhouse import Wheel
 
 
 class FlashJob(msgspec.Struct, frozen=True, kw_only=True):

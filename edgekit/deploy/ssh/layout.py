@@ -78,6 +78,13 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         """What one flash at a time holds."""
         return f"{self.prefix}/run/edgekit-flash.lock"
 
+    def unstarted(self, unit: str) -> str:
+        """What is there from the first change to a unit until it has started again.
+
+        It lies in memory: a board that boots starts everything again anyway.
+        """
+        return f"{self.prefix}/run/edgekit-flash.{unit}"
+
 
 def unit_text(layout: Layout, name: str = UNIT) -> str:
     """A unit file for a board."""

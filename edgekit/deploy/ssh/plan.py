@@ -8,7 +8,8 @@ from typing import TypeAlias
 import msgspec
 
 from edgekit.bundle.manifest import Manifest
-from edgekit.deploy.ssh.wheelhouse import Wheel
+from edgekit.deploy.ssh.layout import UNIT, UPDATE_TIMER
+from edgekit.deploy.wheelhouse import Wheel
 
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,8 +118,22 @@ class StartTimer(msgspec.Struct, frozen=True, kw_only=True, tag="start_timer"):
     why: str
 
 
+class StopTimer(msgspec.Struct, frozen=True, kw_only=True, tag="stop_timer"):
+    """Stop and disable that timer."""
+
+    why: str
+
+
 Step: TypeAlias = (
-    SetClock | MakeUser | MakeFolders | MakeEnvironment | WriteFile | InstallBundle | StartAgent | StartTimer
+    SetClock
+    | MakeUser
+    | MakeFolders
+    | MakeEnvironment
+    | WriteFile
+    | InstallBundle
+    | StartAgent
+    | StartTimer
+    | StopTimer
 )
 
 
@@ -140,6 +155,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
     refusals: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def units_to_start(self) -> tuple[str, ...]:
+        """Units of which what they are made of changes before they start again: a plan may break off in between."""
+        starts: list[str] = []
+        for step in self.steps:
+            if isinstance(step, StartAgent) and step.is_restart:
+                starts.append(UNIT)
+            if isinstance(step, StartTimer):
+                starts.append(UPDATE_TIMER)
+        return tuple(starts)
 
     @property
     def num_bytes(self) -> int:
@@ -168,4 +194,6 @@ def describe_step(step: Step) -> str:
         return f"send and install {manifest.name} release {manifest.release} ({step.payload.digest[:12]}, {size})"
     if isinstance(step, StartTimer):
         return "start the timer that looks for updates"
+    if isinstance(step, StopTimer):
+        return "stop the timer that looks for updates"
     return "start the agent again" if step.is_restart else "start the agent, now and with the board"

@@ -6,13 +6,20 @@ import hashlib
 
 import msgspec
 
-from edgekit.bundle.compatibility import DeviceFacts, incompatibilities, version_key
-from edgekit.bundle.manifest import RuntimeNeed
+from edgekit.bundle.compatibility import DeviceFacts, incompatibilities
 from edgekit.core.address import SSH_PORT
 from edgekit.core.board import HOST_BOARD, Board, match_board
-from edgekit.deploy.ssh.configuration import AgentSettings, config_text, wants_updates
+from edgekit.core.errors import UsageError
+from edgekit.deploy.ssh.configuration import (
+    AgentSettings,
+    config_text,
+    forgoes_updates,
+    is_readable,
+    revise_config,
+    wants_updates,
+)
 from edgekit.deploy.ssh.facts import BoardFound, PythonFacts
-from edgekit.deploy.ssh.layout import UPDATE_SERVICE, UPDATE_TIMER, Layout, announcement_text, unit_text
+from edgekit.deploy.ssh.layout import UNIT, UPDATE_SERVICE, UPDATE_TIMER, Layout, announcement_text, unit_text
 from edgekit.deploy.ssh.plan import (
     InstallBundle,
     MakeEnvironment,
@@ -24,21 +31,19 @@ from edgekit.deploy.ssh.plan import (
     StartAgent,
     StartTimer,
     Step,
+    StopTimer,
     WriteFile,
 )
-from edgekit.deploy.ssh.wheelhouse import Wheel, lacking, newest
+from edgekit.deploy.wheelhouse import PYTHONS, Target, Wheel, choose_runtime, fitting, lacking
 
 GLIBC_AT_LEAST = (2, 27)
 """Of the runtimes' aarch64 wheels (manylinux_2_27)."""
-PYTHONS = ((3, 10), (3, 13))
-"""Oldest and newest that edgekit runs with."""
 ENVIRONMENT_MIB = 450
 """Disk for an environment with numpy, OpenCV and one runtime, and for its wheels while pip unpacks them."""
 EARLIEST_UNIX_S = 1_735_689_600
 """2025-01-01: a clock before edgekit was made is wrong."""
 DAY_S = 86_400
 
-_DISTRIBUTIONS = {"litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime", "onnxruntime": "onnxruntime"}
 _SYSTEM_CAMERAS = ("picamera2", "argus")
 """Their Python packages come with the system, not from an index."""
 _DRAWS_OWN_OPENCV = "opencv-python-headless"
@@ -94,20 +99,22 @@ def make_plan(found: BoardFound, board: Board, wishes: Wishes) -> Plan:
     Returns:
         The steps that are missing, in order. With `refusals` nothing must be done.
     """
-    choice = choose_runtime(found, board, wishes)
+    choice = _choose(found, board, wishes)
     environment = None if choice is None else _environment(found, board, wishes, choice)
     refusals = _refusals(found, board, wishes, choice)
     if environment is not None and choice is not None:
         refusals += _environment_refusals(found, wishes, choice)
+    config, complaint = _config(found, board, wishes)
+    refusals += (complaint,) if complaint else ()
     if choice is None or refusals:
         runtime = "" if choice is None else choice.runtime
         return Plan(board=board.name, payload=wishes.payload, runtime=runtime, steps=(), refusals=refusals)
-    files = _files(found, board, wishes)
+    files = _files(found, board, wishes, config)
     install = _install(found, wishes)
     read_at_start = (wishes.layout.unit, wishes.layout.config)
     is_changed = environment is not None or any(step.path in read_at_start for step in files)
     start = _start(found, is_changed=is_changed)
-    timer = _timer(found, board, wishes, files)
+    timer = _timer(found, wishes, config, files)
     work: list[Step] = [step for step in (environment, *files, install, start, timer) if step is not None]
     steps = (*_foundation(found, wishes), *work) if work else ()
     return Plan(
@@ -119,14 +126,14 @@ def make_plan(found: BoardFound, board: Board, wishes: Wishes) -> Plan:
     )
 
 
-def choose_runtime(found: BoardFound, board: Board, wishes: Wishes) -> Choice | None:
+def _choose(found: BoardFound, board: Board, wishes: Wishes) -> Choice | None:
     """The first of the bundle's runtimes that one of the board's Pythons can have; None when there is none."""
     needs = wishes.payload.manifest.compatible.runtimes
     for python in _pythons(found):
-        for need in needs:
-            runtime = _runtime_for(python, need, board, _fitting(found, python, wishes.wheels))
-            if runtime is not None:
-                return Choice(python=python, runtime=runtime)
+        wheels = _fitting(found, python, wishes.wheels)
+        runtime = choose_runtime(needs, board, _target(found, python), wheels)
+        if runtime is not None:
+            return Choice(python=python, runtime=runtime)
     return None
 
 
@@ -136,29 +143,12 @@ def _pythons(found: BoardFound) -> list[PythonFacts]:
     return sorted(usable, key=lambda python: python.path.startswith(("/home/", "/root/")))
 
 
-def _runtime_for(python: PythonFacts, need: RuntimeNeed, board: Board, wheels: tuple[Wheel, ...] | None) -> str | None:
-    """A runtime as pip shall install it: as it was carried along, or the board file's version for this Python."""
-    distribution = _DISTRIBUTIONS.get(need.name)
-    if distribution is None:
-        return None
-    if wheels is not None:
-        version = newest(wheels, distribution, need.at_least)
-        return None if version is None else f"{distribution}=={version}"
-    if not board.facts.systems:
-        return f"{distribution}>={need.at_least}"
-    word = ".".join(map(str, python.version))
-    for system in board.facts.systems:
-        version = system.runtimes.get(distribution)
-        has_python = word == (system.needs_python or system.python)
-        if has_python and version is not None and version_key(version) >= version_key(need.at_least):
-            return f"{distribution}=={version}"
-    return None
+def _target(found: BoardFound, python: PythonFacts) -> Target:
+    return Target(architecture=found.architecture, python=python.version, glibc=found.glibc)
 
 
 def _fitting(found: BoardFound, python: PythonFacts, wheels: tuple[Wheel, ...] | None) -> tuple[Wheel, ...] | None:
-    if wheels is None:
-        return None
-    return tuple(wheel for wheel in wheels if wheel.fits(found.architecture, python.version, found.glibc))
+    return fitting(wheels, _target(found, python))
 
 
 def _refusals(found: BoardFound, board: Board, wishes: Wishes, choice: Choice | None) -> tuple[str, ...]:
@@ -279,14 +269,13 @@ def _sees_system(board: Board) -> bool:
     return board.facts.camera is not None and board.facts.camera.kind in _SYSTEM_CAMERAS
 
 
-def _files(found: BoardFound, board: Board, wishes: Wishes) -> tuple[WriteFile, ...]:
+def _files(found: BoardFound, board: Board, wishes: Wishes, text: str) -> tuple[WriteFile, ...]:
     """Unit, configuration, root of trust and announcement, as far as they are not as they should be."""
     layout, files = wishes.layout, []
     unit = unit_text(layout)
     if found.unit_sha256 != _sha256(unit):
         why = "there is none" if found.unit_sha256 is None else "it is another one"
         files.append(WriteFile(why=why, path=layout.unit, content=unit))
-    text = _config(found, board, wishes)
     if found.config != text:
         why = "there is none" if found.config is None else "options were given"
         files.append(WriteFile(why=why, path=layout.config, content=text, mode="0640", group=layout.user))
@@ -305,18 +294,27 @@ def _files(found: BoardFound, board: Board, wishes: Wishes) -> tuple[WriteFile, 
     return tuple(files)
 
 
-def _config(found: BoardFound, board: Board, wishes: Wishes) -> str:
-    """The agent's configuration as it is to be: the one that is there, unless something else was said."""
+def _config(found: BoardFound, board: Board, wishes: Wishes) -> tuple[str, str]:
+    """The agent's configuration as it is to be, what is there kept unless something else was said; and why not."""
     if found.config is not None and wishes.settings.is_empty:
-        return found.config
-    return config_text(wishes.settings, board, wishes.layout)
+        return found.config, ""
+    if found.config is None or not is_readable(found.config):
+        return config_text(wishes.settings, board, wishes.layout), ""
+    try:
+        return revise_config(found.config, wishes.settings), ""
+    except UsageError as error:
+        return found.config, f"{error.message} ({error.hint})"
 
 
-def _timer(found: BoardFound, board: Board, wishes: Wishes, files: tuple[WriteFile, ...]) -> StartTimer | None:
-    if not wants_updates(_config(found, board, wishes)):
+def _timer(
+    found: BoardFound, wishes: Wishes, config: str, files: tuple[WriteFile, ...]
+) -> StartTimer | StopTimer | None:
+    if found.has_timer and forgoes_updates(config):
+        return StopTimer(why=f"{wishes.layout.config} names no updates")
+    if not wants_updates(config):
         return None
     is_written = wishes.layout.unit_file(UPDATE_TIMER) in {step.path for step in files}
-    if found.has_timer and not is_written:
+    if found.has_timer and not is_written and UPDATE_TIMER not in found.unstarted:
         return None
     return StartTimer(why="it is to look for updates")
 
@@ -329,9 +327,12 @@ def _install(found: BoardFound, wishes: Wishes) -> InstallBundle | None:
 
 
 def _start(found: BoardFound, *, is_changed: bool) -> StartAgent | None:
-    if is_changed and found.active in ("active", "activating"):
+    is_there = found.active in ("active", "activating")
+    if is_there and is_changed:
         return StartAgent(why="what it is made of has changed", is_restart=True)
-    if found.active in ("active", "activating") and found.is_enabled:
+    if is_there and UNIT in found.unstarted:
+        return StartAgent(why="what it is made of was changed by a flash that did not come to its end", is_restart=True)
+    if is_there and found.is_enabled:
         return None
     why = f"it is {found.active}" if found.is_enabled else f"it is {found.active}, and does not start with the board"
     return StartAgent(why=why, is_restart=False)

@@ -140,6 +140,19 @@ def test_setup_makes_user_and_environment_from_carried_wheels(tmp_path: Path) ->
     said = subprocess.run([program], env={}, capture_output=True, text=True, check=True)
     assert said.stdout == "edgekit, very small\n"
     assert not (board.root / "opt/edgekit/wheels").exists()
+    assert "edgekit-update.timer" not in board.calls
+
+
+@pytest.mark.slow
+def test_setup_starts_the_timer_of_updates_where_there_is_one(tmp_path: Path) -> None:
+    board = Board(tmp_path, _programs())
+    script = str(_set_up(board))
+    timer = board.root / "etc/systemd/system/edgekit-update.timer"
+    timer.parent.mkdir(parents=True, exist_ok=True)
+    timer.touch()
+    ran = board.run(script, EDGEKIT_PYTHON=sys.executable)
+    assert ran.returncode == 0, ran
+    assert "systemctl --no-block start edgekit-update.timer" in board.calls
 
 
 @pytest.mark.slow

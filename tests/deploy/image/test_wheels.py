@@ -12,7 +12,7 @@ from edgekit.core.errors import UsageError
 from edgekit.core.progress import Silent
 from edgekit.deploy.image.making import ImageRequest, make_image
 from edgekit.deploy.ssh.own_wheel import read_own_wheel
-from edgekit.deploy.ssh.wheelhouse import normalize
+from edgekit.deploy.wheelhouse import normalize
 
 
 @pytest.fixture

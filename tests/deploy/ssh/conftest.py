@@ -13,6 +13,7 @@ from command_line import Outcome, edgekit
 from edgekit.bundle.manifest import Manifest
 from edgekit.bundle.reading import write_bundle
 from ssh_board import SSHD, SshBoard
+from wheels import write_wheelhouse
 
 pytest.importorskip("asyncssh", reason="the extra `flash` is not installed")
 
@@ -96,19 +97,4 @@ def bundle(new_bundle: Callable[..., Path]) -> Path:
 @pytest.fixture
 def wheelhouse(tmp_path: Path) -> Path:
     """A folder with a wheel for everything that the agent requires; there is nothing in them."""
-    from edgekit.deploy.ssh.own_wheel import read_own_wheel
-    from edgekit.deploy.ssh.wheelhouse import normalize
-    from wheels import write_wheel
-
-    folder = tmp_path / "wheels"
-    own = read_own_wheel()
-    versions = {"ai-edge-litert": "2.3.0"}
-    for requirement in (*own.requires, *own.agent_requires, "ai-edge-litert"):
-        name = normalize(requirement)
-        write_wheel(folder, name, versions.get(name, _new_enough(requirement)))
-    return folder
-
-
-def _new_enough(requirement: str) -> str:
-    """The lowest version that a requirement allows."""
-    return requirement.partition(">=")[2].split(",")[0].split(";")[0].strip()
+    return write_wheelhouse(tmp_path / "wheels")

@@ -161,6 +161,40 @@ def test_configuration_changes_when_options_are_given(board: SshBoard, flash: Fl
     assert [step["kind"] for step in done.document["steps"]] == ["make_folders", "write_file", "start_agent"]
 
 
+def test_agent_starts_again_when_the_flash_that_changed_its_configuration_broke_off(
+    board: SshBoard, flash: Flash, new_bundle: Callable[..., Path]
+) -> None:
+    assert flash(new_bundle(4), "--accept-new").code == 0
+    refuse = board.state / "refuse"
+    refuse.write_text("p90 95.0 ms, allowed 40 ms", encoding="utf-8")
+    assert flash(new_bundle(5), "--camera", "synthetic").code == 1  # the camera is written, the agent has not seen it
+    assert not [line for line in board.calls if line.startswith("systemctl restart")]
+
+    refuse.unlink()
+    done = flash(new_bundle(4), "--camera", "synthetic", "--json")
+
+    assert done.code == 0, done
+    assert [step["kind"] for step in done.document["steps"]] == ["make_folders", "start_agent"]
+    assert "systemctl restart --no-block edgekit-agent.service" in board.calls
+    assert flash(new_bundle(4), "--camera", "synthetic", "--json").document["steps"] == []
+
+
+def test_updates_go_on_until_they_are_switched_off(board: SshBoard, flash: Flash, bundle: Path) -> None:
+    config = board.root / "etc/edgekit/agent.toml"
+    timer = board.root / "run/enabled-edgekit-update.timer"
+    assert flash(bundle, "--accept-new", "--updates", "http://127.0.0.1:9/www").code == 0
+
+    assert flash(bundle, "--camera", "synthetic").code == 0
+    assert 'url = "http://127.0.0.1:9/www"' in config.read_text("utf-8")
+    assert timer.exists()
+
+    assert flash(bundle, "--updates", "off").code == 0
+    assert "[update]" not in config.read_text("utf-8")
+    assert 'source = "synthetic"' in config.read_text("utf-8")
+    assert not timer.exists()
+    assert flash(bundle, "--json").document["steps"] == []
+
+
 def test_status_behind_a_token_is_read(board: SshBoard, flash: Flash, bundle: Path, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("abcdefghijklmnopqrstuvwxyz\n", encoding="utf-8")

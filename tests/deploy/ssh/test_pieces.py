@@ -17,7 +17,7 @@ from edgekit.deploy.ssh.installing import read_verdict
 from edgekit.deploy.ssh.layout import Layout, unit_text
 from edgekit.deploy.ssh.own_wheel import RUNTIME_DISTRIBUTIONS, encode_wheel, read_own_wheel
 from edgekit.deploy.ssh.several import for_each
-from edgekit.deploy.ssh.wheelhouse import normalize, parse_wheel, read_wheelhouse
+from edgekit.deploy.wheelhouse import Target, normalize, parse_wheel, read_wheelhouse
 from ssh_board import keygen
 from wheels import write_wheel
 
@@ -112,7 +112,8 @@ def test_wheel_fits_by_its_name(
 ) -> None:
     (tmp_path / name).write_bytes(b"x")
 
-    assert parse_wheel(tmp_path / name).fits(architecture, python, glibc) is fits
+    target = Target(architecture=architecture, python=python, glibc=glibc)
+    assert parse_wheel(tmp_path / name).fits(target) is fits
 
 
 def test_folder_without_wheels_is_refused(tmp_path: Path) -> None:

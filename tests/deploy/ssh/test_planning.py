@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -10,90 +9,13 @@ from xml.etree import ElementTree as ET
 import msgspec
 import pytest
 
-from bundles import plain_manifest
 from edgekit.agent.config import load_config
 from edgekit.core.board import list_boards, load_board
-from edgekit.deploy.ssh.configuration import AgentSettings, config_text, find_camera, find_page, wants_updates
-from edgekit.deploy.ssh.facts import BoardFound, PythonFacts
-from edgekit.deploy.ssh.layout import UPDATE_SERVICE, UPDATE_TIMER, Layout, unit_text
-from edgekit.deploy.ssh.plan import MakeEnvironment, Payload, Plan, WriteFile, describe_step
-from edgekit.deploy.ssh.planning import Wishes, find_board, make_plan
-from edgekit.deploy.ssh.wheelhouse import Wheel
-
-NOW = 1_800_000_000
-BOARDS = tuple(load_board(name) for name in list_boards())
-PI = "Raspberry Pi 4 Model B Rev 1.4"
-
-
-def python(version: str, **changes: Any) -> PythonFacts:
-    major, minor = map(int, version.split("."))
-    facts = PythonFacts(path=f"/usr/bin/python{version}", version=(major, minor), has_venv=True, numpy=None)
-    return msgspec.structs.replace(facts, **changes)
-
-
-def found(**changes: Any) -> BoardFound:
-    """A Raspberry Pi 4 with a fresh Raspberry Pi OS 12."""
-    bare = BoardFound(
-        privilege="free",
-        system="Linux",
-        architecture="aarch64",
-        hostname="kitchen",
-        clock_unix_s=NOW,
-        os="Debian GNU/Linux 12 (bookworm)",
-        model=PI,
-        memory_mib=1900.0,
-        free_memory_mib=1500.0,
-        free_opt_mib=20_000.0,
-        free_state_mib=20_000.0,
-        glibc=(2, 36),
-        libraries=("libstdc++.so.6",),
-        has_systemd=True,
-        pythons=(python("3.11"),),
-    )
-    return msgspec.structs.replace(bare, **changes)
-
-
-def wishes(*boards: str, **changes: Any) -> Wishes:
-    manifest = plain_manifest()
-    names = boards or ("raspberry_pi_4b",)
-    compatible = msgspec.structs.replace(manifest.compatible, boards=names, architectures=("aarch64",))
-    payload = Payload(
-        path=Path("pets.ekb"),
-        digest="ab" * 32,
-        size_bytes=1000,
-        sha256="cd" * 32,
-        manifest=msgspec.structs.replace(manifest, compatible=compatible),
-    )
-    plain = Wishes(payload=payload, wheel_digest="ef" * 32, requires=("numpy>=1.26", "psutil>=5.9"), now_unix_s=NOW)
-    return msgspec.structs.replace(plain, **changes)
-
-
-def plan(board: BoardFound, wanted: Wishes | None = None) -> Plan:
-    return make_plan(board, find_board(board, BOARDS), wanted or wishes())
-
-
-def kinds(made: Plan) -> list[str]:
-    return [str(step.__struct_config__.tag) for step in made.steps]
-
-
-def environment(made: Plan) -> MakeEnvironment:
-    return next(step for step in made.steps if isinstance(step, MakeEnvironment))
-
-
-def done(wanted: Wishes | None = None) -> BoardFound:
-    """The board after a flash."""
-    wanted = wanted or wishes()
-    made = plan(found(), wanted)
-    return found(
-        has_user=True,
-        environment=environment(made).name,
-        edgekit="0.1.0",
-        digest=wanted.payload.digest,
-        unit_sha256=hashlib.sha256(unit_text(wanted.layout).encode()).hexdigest(),
-        config=config_text(wanted.settings, load_board("raspberry_pi_4b"), wanted.layout),
-        is_enabled=True,
-        active="active",
-    )
+from edgekit.deploy.ssh.configuration import AgentSettings, config_text, find_camera, find_page
+from edgekit.deploy.ssh.layout import Layout
+from edgekit.deploy.ssh.plan import Plan, WriteFile, describe_step
+from edgekit.deploy.wheelhouse import Wheel
+from flash_plans import NOW, PI, done, environment, found, kinds, plan, python, wishes
 
 
 # --------------------------------------------------------------------------------------------------------------- steps
@@ -128,22 +50,6 @@ def test_flashed_board_gets_nothing() -> None:
 )
 def test_only_what_is_missing_is_done(changes: dict[str, Any], expected: list[str]) -> None:
     assert kinds(plan(msgspec.structs.replace(done(), **changes))) == expected
-
-
-def test_board_looks_for_updates_where_it_was_told_and_goes_on_to() -> None:
-    told = wishes(settings=AgentSettings(updates="http://updates.local/models"))
-    made = plan(found(), told)
-    files = {step.path: step.content for step in made.steps if isinstance(step, WriteFile)}
-    assert kinds(made)[-2:] == ["start_agent", "start_timer"]
-    assert wants_updates(files["/etc/edgekit/agent.toml"])
-    assert "edgekit agent update" in files["/etc/systemd/system/edgekit-update.service"]
-
-    hashes = [hashlib.sha256(unit_text(Layout(), name).encode()).hexdigest() for name in (UPDATE_SERVICE, UPDATE_TIMER)]
-    there = msgspec.structs.replace(done(told), update_sha256=tuple(hashes), has_timer=True)
-    assert kinds(plan(there)) == []  # nothing is said this time: the configuration is kept
-    half = msgspec.structs.replace(there, update_sha256=(hashes[0], None))
-    assert kinds(plan(half)) == ["make_folders", "write_file", "start_timer"]  # the agent is left alone
-    assert kinds(plan(msgspec.structs.replace(there, has_timer=False))) == ["make_folders", "start_timer"]
 
 
 def test_other_code_makes_another_environment() -> None:

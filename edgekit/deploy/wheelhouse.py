@@ -1,4 +1,7 @@
-"""Wheels that are carried to a board without network: which of a folder's fit it, and whether they are enough."""
+"""Which runtime a board's Python can have, from an index or from carried wheels, and whether these suffice.
+
+The same rules hold for a board that is flashed over SSH and for a card's image.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,14 @@ from pathlib import Path
 import msgspec
 
 from edgekit.bundle.compatibility import version_key
+from edgekit.bundle.manifest import RuntimeNeed
+from edgekit.core.board import Board
 from edgekit.core.errors import UsageError
 
+PYTHONS = ((3, 10), (3, 13))
+"""Oldest and newest that edgekit runs with."""
+
+_DISTRIBUTIONS = {"litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime", "onnxruntime": "onnxruntime"}
 _NAME = re.compile(r"[A-Za-z0-9_.!+]+(-[A-Za-z0-9_.!+]+){4,5}\.whl")
 
 
@@ -41,12 +50,31 @@ class Wheel(msgspec.Struct, frozen=True, kw_only=True):
         """Of its content, lower-case hex; read when asked."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
-    def fits(self, architecture: str, python: tuple[int, int], glibc: tuple[int, int] | None) -> bool:
+    def fits(self, target: Target) -> bool:
         """Whether a board can install it."""
-        own = f"cp{python[0]}{python[1]}"
-        is_stable = "abi3" in self.abis and any(_is_older(tag, python) for tag in self.pythons)
+        own = f"cp{target.python[0]}{target.python[1]}"
+        is_stable = "abi3" in self.abis and any(_is_older(tag, target.python) for tag in self.pythons)
         has_python = is_stable or own in self.pythons or bool({"py3", "py2.py3"} & set(self.pythons))
-        return has_python and any(_has_platform(tag, architecture, glibc) for tag in self.platforms)
+        return has_python and any(_has_platform(tag, target) for tag in self.platforms)
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """What wheels have to fit.
+
+    Args:
+        architecture: Of its programs: "aarch64".
+        python: (major, minor).
+        glibc: (major, minor); None where it is not known.
+    """
+
+    architecture: str
+    python: tuple[int, int]
+    glibc: tuple[int, int] | None
+
+    @property
+    def python_word(self) -> str:
+        """Its Python as people write it: "3.11"."""
+        return ".".join(map(str, self.python))
 
 
 def read_wheelhouse(folder: Path) -> tuple[Wheel, ...]:
@@ -102,16 +130,60 @@ def newest(wheels: Iterable[Wheel], distribution: str, at_least: str) -> str | N
     return max(fitting, key=version_key) if fitting else None
 
 
+def fitting(wheels: Iterable[Wheel] | None, target: Target) -> tuple[Wheel, ...] | None:
+    """Those that a board can install; None for None, when it asks its index."""
+    return None if wheels is None else tuple(wheel for wheel in wheels if wheel.fits(target))
+
+
+def choose_runtime(
+    needs: Iterable[RuntimeNeed], board: Board, target: Target, wheels: tuple[Wheel, ...] | None
+) -> str | None:
+    """The first of a bundle's runtimes that a Python can have, as pip shall install it: "ai-edge-litert==2.3.0".
+
+    Args:
+        needs: Of the bundle, the preferred one first.
+        board: Its file knows which versions there are for the Pythons of its systems.
+        target: The Python.
+        wheels: Carried along (`fitting`): then it is one of them; None: the board asks its index.
+
+    Returns:
+        A requirement; None when there is none.
+    """
+    for need in needs:
+        distribution = _DISTRIBUTIONS.get(need.name)
+        runtime = None if distribution is None else _runtime(distribution, need.at_least, (board, target), wheels)
+        if runtime is not None:
+            return runtime
+    return None
+
+
+def _runtime(
+    distribution: str, at_least: str, place: tuple[Board, Target], wheels: tuple[Wheel, ...] | None
+) -> str | None:
+    board, target = place
+    if wheels is not None:
+        version = newest(wheels, distribution, at_least)
+        return None if version is None else f"{distribution}=={version}"
+    if not board.facts.systems:
+        return f"{distribution}>={at_least}"
+    for system in board.facts.systems:
+        version = system.runtimes.get(distribution)
+        has_python = target.python_word == (system.needs_python or system.python)
+        if has_python and version is not None and version_key(version) >= version_key(at_least):
+            return f"{distribution}=={version}"
+    return None
+
+
 def _is_older(tag: str, python: tuple[int, int]) -> bool:
     match = re.fullmatch(r"cp3(\d{1,2})", tag)
     return match is not None and (3, int(match[1])) <= python
 
 
-def _has_platform(tag: str, architecture: str, glibc: tuple[int, int] | None) -> bool:
+def _has_platform(tag: str, target: Target) -> bool:
     if tag == "any":
         return True
-    if not tag.endswith(f"_{architecture}"):
+    if not tag.endswith(f"_{target.architecture}"):
         return False
     match = re.match(r"manylinux_(\d+)_(\d+)_", tag)
     needed = (int(match[1]), int(match[2])) if match else (2, 17)
-    return tag.startswith(("manylinux", "linux")) and (glibc is None or needed <= glibc)
+    return tag.startswith(("manylinux", "linux")) and (target.glibc is None or needed <= target.glibc)
