@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from edgekit.agent.install.installer import Activate
 
 NOTE, HOLDER = "agent.json", "agent.lock"
-HAND_OVER_S = 60.0
-"""How long an agent may take to load a release that has just passed its trial."""
+HAND_OVER_S = 180.0
+"""How long an agent may take to load a release that has just passed its trial. The old one serves meanwhile, and one
+that hangs is ended by its watchdog long before; a busy board that needs 20 s to load in the trial needs its time."""
 
 _LOOK_S = 0.05
 _TELL_AGAIN_S = 5.0
