@@ -39,9 +39,9 @@ def square_attack(
 
     Untargeted, in the maximum norm (Algorithms 1 and 2): it begins with vertical stripes of +-epsilon, then sets the
     window of a random square to +-epsilon, one sign per channel, and keeps it unless the margin of the right class
-    over the best other one grows. A margin that stays counts as no worse, other than in the paper: the logits of an int8
-    file have few values, so that equal margins are common. Pictures that are answered wrong are asked about no more,
-    and those that are wrong from the start are returned as they are.
+    over the best other one grows. A margin that stays counts as no worse, other than in the paper: logits of an int8 file
+    have few values, so that equal margins are common. Pictures that are answered wrong are asked about no more, and
+    those that are wrong from the start are returned as they are.
 
     Args:
         predict: Logits of pictures; called once per query on all pictures that are still answered right.
