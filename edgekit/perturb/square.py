@@ -39,7 +39,7 @@ def square_attack(
 
     Untargeted, in the maximum norm (Algorithms 1 and 2): it begins with vertical stripes of +-epsilon, then sets the
     window of a random square to +-epsilon, one sign per channel, and keeps it unless the margin of the right class
-    over the best other one grows. A margin that stays counts as no worse, other than in the paper: logits of an int8 file
+    over the best other one grows. A margin that stays counts as no worse, other than in the paper: logits of int8 files
     have few values, so that equal margins are common. Pictures that are answered wrong are asked about no more, and
     those that are wrong from the start are returned as they are.
 
