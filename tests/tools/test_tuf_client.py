@@ -226,6 +226,65 @@ def test_delegated_role_is_verified_against_each_of_its_parents(
     assert [path.read_bytes() for path in (tmp_path / "targets").iterdir()] == [b"a/file"]
 
 
+@pytest.mark.parametrize(
+    ("path", "is_delegated"),
+    [
+        ("docs/a.md", True),
+        ("docs/deep/a.md", False),
+        ("DOCS/a.md", False),
+        ("part-1.bin", True),
+        ("part-10.bin", False),
+    ],
+)
+def test_delegated_role_is_asked_only_for_paths_of_its_patterns(
+    path: str, is_delegated: bool, run: Run, server: UpdateServer, repository_files: SignedRepository
+) -> None:
+    """`*` and `?` stop at a slash, and case counts, whatever the role claims to have."""
+    key = CryptoSigner.generate_ed25519()
+    role = Targets(expires=repository_files.targets.expires)
+    delegate(repository_files.targets, "A", key, ["docs/*.md", "part-?.bin"])
+    put_target(repository_files, path, b"content", role)
+    put_role(repository_files, "A", role, key)
+    repository_files.publish()
+
+    assert run("download", path) == (0 if is_delegated else 1)
+    assert ("/metadata/1.A.json" in server.paths()) is is_delegated
+
+
+def test_delegated_role_is_not_asked_for_when_the_snapshot_does_not_list_it(
+    run: Run, server: UpdateServer, repository_files: SignedRepository, tmp_path: Path
+) -> None:
+    key = CryptoSigner.generate_ed25519()
+    role = Targets(expires=repository_files.targets.expires)
+    delegate(repository_files.targets, "A", key, ["*"])
+    put_target(repository_files, "file", b"content", role)
+    put_role(repository_files, "A", role, key)
+    del repository_files.snapshot.meta["A.json"]
+    repository_files.publish()
+
+    assert run("refresh") == 0
+    assert run("download", "file") == 1
+    assert "/metadata/1.A.json" not in server.paths()
+    assert "A" not in versions(tmp_path)
+
+
+def test_delegated_role_is_neither_used_nor_kept_when_it_has_expired(
+    run: Run, repository_files: SignedRepository, tmp_path: Path
+) -> None:
+    key = CryptoSigner.generate_ed25519()
+    yesterday = dt.datetime.now(dt.timezone.utc).replace(microsecond=0) - dt.timedelta(days=1)
+    role = Targets(expires=yesterday)
+    delegate(repository_files.targets, "A", key, ["*"])
+    put_target(repository_files, "file", b"content", role)
+    put_role(repository_files, "A", role, key)
+    repository_files.publish()
+
+    assert run("refresh") == 0
+    assert run("download", "file") == 1
+    assert list((tmp_path / "targets").iterdir()) == []
+    assert versions(tmp_path).keys() == {"root", "timestamp", "snapshot", "targets"}
+
+
 @pytest.mark.parametrize("name", ["?", "#", "/delegated", "../delegated", "a.b", "5.root"])
 def test_role_names_are_quoted_in_addresses_and_files(
     name: str, run: Run, server: UpdateServer, repository_files: SignedRepository, tmp_path: Path
