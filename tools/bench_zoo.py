@@ -1,0 +1,88 @@
+"""The full-size systems beside the compact ones: accuracy against size and work, and the sizes of all at 224 pixels.
+
+    python tools/bench_zoo.py [--quick] [--part PART ...] [--runs DIR] [--only STEM ...] [--plot FILE.svg]
+
+Part `trainings`: every network of `zoo_plan.py` (the classic ones narrowed until a picture costs about as much as in
+the compact ones) is trained as long as the others of its dataset, compressed to 8 bits, verified on all test pictures
+through its runtimes, and its int8 TFLite file is timed in turns with the others', one thread. What lies in `--runs` is
+used; an interrupted training goes on. From nothing it takes hours of one core.
+
+Part `measure` gives the figures of what lies in `--runs` and makes nothing. `--plot` draws accuracy against size and
+against multiply-accumulates. One JSON document on standard output; tables for docs/results.md on standard error.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarking import Figure, arguments, machine_figures, note, print_document
+from edgekit.report.files import JSON_NAME
+from zoo_plan import QUICK_PLAN, Training, find_trainings
+from zoo_plot import draw_plot
+from zoo_runs import ZooRow, is_known, make_run, read_row, with_latency
+from zoo_tables import comparison_table
+
+PARTS = ("trainings", "measure")
+
+
+def measure_trainings(plan: Sequence[Training], runs_dir: Path, *, make: bool) -> list[ZooRow]:
+    """Rows of all entries whose runs are there, or can be made; those that the catalogue lacks are left out."""
+    rows: list[ZooRow] = []
+    for training in plan:
+        if make and is_known(training):
+            make_run(training, runs_dir)
+        run_dir = runs_dir / f"{training.stem}-8bit"
+        if (run_dir / JSON_NAME).is_file():
+            rows.append(read_row(training, make_run(training, runs_dir)))
+        else:
+            note(f"{training.stem}: not there")
+    return with_latency(rows, runs_dir) if rows else []
+
+
+def row_figures(row: ZooRow) -> dict[str, Figure]:
+    """One row, flat."""
+    figures: dict[str, Figure] = {
+        "num_params": row.num_params,
+        "macs": row.macs,
+        "epochs": row.training.epochs,
+        "num_pictures": row.num_pictures,
+        "top1_float": row.top1_float.top1,
+        "top1_float_low": row.top1_float.ci95[0],
+        "top1_float_high": row.top1_float.ci95[1],
+        "top1_int8": row.top1_int8.top1,
+        "top1_int8_low": row.top1_int8.ci95[0],
+        "top1_int8_high": row.top1_int8.ci95[1],
+        "float_bytes": row.float_bytes,
+        "tflite_bytes": row.tflite_bytes,
+        "ekz_bytes": row.ekz_bytes,
+        "bars_met": row.bars_met,
+        "latency_p50_ms": row.latency_p50_ms,
+        "latency_ratio": row.latency_ratio,
+    }
+    return {f"{row.training.stem.replace('-', '.')}.{key}": value for key, value in figures.items()}
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = arguments(__doc__)
+    parser.add_argument("--part", choices=PARTS, default="trainings", help="default: trainings")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="runs, to go on with; default: a temporary folder")
+    parser.add_argument("--only", nargs="+", metavar="STEM", help="entries of the plan whose name begins so")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the plot here, .svg or .png")
+    options = parser.parse_args(words)
+    plan = QUICK_PLAN if options.quick else find_trainings(options.only)
+    with tempfile.TemporaryDirectory(prefix="edgekit-bench-") as folder:
+        rows = measure_trainings(plan, options.runs or Path(folder), make=options.part == "trainings")
+    figures = machine_figures()
+    for row in rows:
+        figures |= row_figures(row)
+    note("\n".join(comparison_table(rows)))
+    if options.plot is not None:
+        draw_plot(rows, options.plot)
+    print_document(figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Tables for docs/results.md from the rows of `zoo_runs.py`, and who is on the front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
+
+from edgekit.core.measurement import Accuracy
+from edgekit.report.formatting import format_bytes
+from zoo_runs import ZooRow
+
+Cost: TypeAlias = Callable[[ZooRow], float]
+
+_TITLES = (
+    "network",
+    "epochs",
+    "parameters",
+    "MACs",
+    "top-1 float",
+    "top-1 int8 TFLite",
+    "int8 TFLite",
+    ".ekz",
+    "latency, VGG = 1",
+)
+
+
+def comparison_table(rows: Sequence[ZooRow]) -> list[str]:
+    """One table per dataset, the smallest packed file first; bold: nobody is smaller and better."""
+    lines: list[str] = []
+    for data in dict.fromkeys(row.training.data for row in rows):
+        mine = sorted((row for row in rows if row.training.data == data), key=lambda row: row.ekz_bytes)
+        best = {row.training.stem for row in front(mine, lambda row: row.ekz_bytes)}
+        lines += ["", f"{data}, {mine[0].num_pictures} test pictures:", ""]
+        lines += [_line(_TITLES), _line(["---"] * len(_TITLES))]
+        lines += [_line(_cells(row, is_best=row.training.stem in best)) for row in mine]
+    return lines
+
+
+def front(rows: Iterable[ZooRow], cost: Cost) -> list[ZooRow]:
+    """Rows that no other beats in accuracy (of the int8 file) at no more cost, the cheapest first."""
+    kept: list[ZooRow] = []
+    for row in sorted(rows, key=lambda row: (cost(row), -row.top1_int8.top1)):
+        if not kept or row.top1_int8.top1 > kept[-1].top1_int8.top1:
+            kept.append(row)
+    return kept
+
+
+def _cells(row: ZooRow, *, is_best: bool) -> list[str]:
+    name = row.training.network + (" (compact)" if row.training.kind == "compact" else "")
+    return [
+        f"**{name}**" if is_best else name,
+        "embedded" if row.training.epochs is None else str(row.training.epochs),
+        f"{row.num_params / 1e6:.2f} M",
+        f"{row.macs / 1e6:.1f} M",
+        _with_interval(row.top1_float),
+        _with_interval(row.top1_int8),
+        format_bytes(row.tflite_bytes),
+        format_bytes(row.ekz_bytes),
+        "" if row.latency_ratio is None else f"{row.latency_ratio:.2f}",
+    ]
+
+
+def _with_interval(accuracy: Accuracy) -> str:
+    low, high = accuracy.ci95
+    return f"{100 * accuracy.top1:.2f} % ({100 * low:.2f} to {100 * high:.2f})"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
