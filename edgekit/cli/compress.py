@@ -62,6 +62,9 @@ def compress(
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/MODEL-DATA-SCHEME]")] = None,
     width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
     input_size: Annotated[int | None, typer.Option(help="Square input, in pixels.")] = None,
+    squeeze_excite: Annotated[
+        bool, typer.Option("--se", help="Squeeze-and-excitation in every residual block: resnet18 becomes se_resnet18.")
+    ] = False,
     max_drop: Annotated[float | None, typer.Option(help="Most top-1 points that may be lost.  [default: 1.0]")] = None,
     untrained: Annotated[bool, typer.Option("--untrained", help="Random weights, for tests and benchmarks.")] = False,
     float_io: Annotated[bool, typer.Option("--float-io", help="Float input and output in the TFLite file.")] = False,
@@ -88,6 +91,7 @@ def compress(
         ("model.width", width),
         ("model.input_size", input_size),
         ("model.untrained", "true" if untrained else None),
+        ("model.squeeze_excite", "true" if squeeze_excite else None),
         ("quantize.float_io", "true" if float_io else None),
     )
     request = pipeline.CompressRequest(

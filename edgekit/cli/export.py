@@ -15,6 +15,9 @@ def export(
     out: Annotated[Path, typer.Option(help="Target file: .onnx or .tflite.")],
     width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
     input_size: Annotated[int | None, typer.Option(help="Square input, in pixels.")] = None,
+    squeeze_excite: Annotated[
+        bool, typer.Option("--se", help="Squeeze-and-excitation in every residual block: resnet18 becomes se_resnet18.")
+    ] = False,
     untrained: Annotated[bool, typer.Option("--untrained", help="Random weights.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -22,7 +25,9 @@ def export(
     from edgekit.core.recipe import ModelSection
     from edgekit.pipeline import export_float
 
-    section = ModelSection(name=model, width=width, input_size=input_size, untrained=untrained)
+    section = ModelSection(
+        name=model, width=width, input_size=input_size, untrained=untrained, squeeze_excite=squeeze_excite
+    )
     artifact = export_float(section, out)
     if as_json:
         print_json(artifact)

@@ -22,6 +22,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/MODEL-DATA]")] = None,
     width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
     input_size: Annotated[int | None, typer.Option(help="Square input, in pixels.")] = None,
+    squeeze_excite: Annotated[
+        bool, typer.Option("--se", help="Squeeze-and-excitation in every residual block: resnet18 becomes se_resnet18.")
+    ] = False,
     init: Annotated[str | None, typer.Option(help="Run folder, checkpoint or alias to start from.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Run folder, checkpoint or alias to distil from.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training pictures.")] = None,
@@ -36,16 +39,18 @@ def train(
     for key, value in (
         ("model.width", width),
         ("model.input_size", input_size),
+        ("model.squeeze_excite", "true" if squeeze_excite else None),
         ("train.init", init),
         ("train.teacher", teacher),
         ("train.epochs", epochs),
     ):
         settings += [] if value is None else [f"{key}={value}"]
-    recipe = recipe or find_recipe(model, data, width)
+    named = f"se_{model}" if squeeze_excite and not model.startswith("se_") else model
+    recipe = recipe or find_recipe(named, data, width)
     if recipe is not None:
         note(f"recipe {recipe}")
     resolved = read_recipe(model, data, recipe, settings)
-    run_dir = out or Path("runs") / f"{model}{'' if width is None else f'_w{width:g}'}-{Path(data).name}"
+    run_dir = out or Path("runs") / f"{named}{'' if width is None else f'_w{width:g}'}-{Path(data).name}"
     with Bars() as bars:
         trained = train_run(resolved, run_dir, resume=resume, progress=bars, command=str(context.obj or ""))
     last = trained.history[-1]

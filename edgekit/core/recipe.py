@@ -42,6 +42,7 @@ class ModelSection(_Section, frozen=True):
         input_size: Square input in pixels; None for the dataset's own size.
         dropout: Before the classifier.
         untrained: Compress random weights (for tests and benchmarks).
+        squeeze_excite: A squeeze-and-excitation in every residual block: "resnet18" with it is "se_resnet18".
     """
 
     name: str
@@ -49,6 +50,7 @@ class ModelSection(_Section, frozen=True):
     input_size: int | None = None
     dropout: _ShareBelowOne = 0.0
     untrained: bool = False
+    squeeze_excite: bool = False
 
 
 class DataSection(_Section, frozen=True):

@@ -54,6 +54,8 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
             at stride 2 and an even size moves every window by one pixel.
         activation: Of the hidden layers; None for the architecture's own.
         batch_norm: False for convolutions with a bias in its place, as files hold them that were folded.
+        squeeze_excite: A squeeze-and-excitation in every residual block (Hu et al. 2017). Of a ResNet, the same network
+            as the variant "se_resnet...".
     """
 
     variant: str
@@ -65,6 +67,7 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     padding: Padding = "symmetric"
     activation: ActivationName | None = None
     batch_norm: bool = True
+    squeeze_excite: bool = False
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +83,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
         takes_width: Whether `width` is free; otherwise only the variants exist.
         max_input_size: Largest input in pixels that makes a sensible network.
         takes_conventions: Whether `padding`, `activation` and `batch_norm` are free.
+        takes_squeeze_excite: Whether `squeeze_excite` is free: it has residual blocks without one of their own.
     """
 
     name: str
@@ -91,3 +95,4 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     takes_width: bool = False
     max_input_size: int = 1024
     takes_conventions: bool = False
+    takes_squeeze_excite: bool = False

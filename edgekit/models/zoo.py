@@ -16,6 +16,8 @@ ARCHITECTURES: Catalogue[Architecture] = Catalogue(
 )
 MIN_INPUT_SIZE = 24
 """Pixels; the smallest input that leaves every architecture a map."""
+SE_PREFIX = "se_"
+"""Before the name of a residual network with squeeze-and-excitation."""
 _WIDTH_SUFFIX = re.compile(r"_w(\d+(?:\.\d+)?)$")
 
 
@@ -42,12 +44,16 @@ def find_architecture(variant: str) -> Architecture:
 def parse_model_name(name: str) -> BuildOptions:
     """Variant and width of a model name such as "mobilenet_v2_w0.35", at the size that its published figures are for.
 
+    "se_" before the name of a residual network gives it squeeze-and-excitation.
+
     Raises:
         UnknownNameError: No such variant.
-        UsageError: A width for an architecture that has none, or a width that is not positive.
+        UsageError: A width for an architecture that has none, a width that is not positive, or "se_" before an
+            architecture without residual blocks.
     """
     match = _WIDTH_SUFFIX.search(name)
     variant = name[: match.start()] if match else name
+    variant, is_excited = _split_prefix(variant)
     architecture = find_architecture(variant)
     published = architecture.variants[variant]
     options = BuildOptions(
@@ -56,7 +62,41 @@ def parse_model_name(name: str) -> BuildOptions:
         num_classes=published.num_classes,
         in_channels=published.in_channels,
         input_size=published.input_size,
+        squeeze_excite=is_excited,
     )
+    check_options(options, architecture)
+    return options
+
+
+def _split_prefix(variant: str) -> tuple[str, bool]:
+    """The variant in the catalogue, and whether "se_" was before it: "se_resnet18" is there by that name."""
+    bare = variant.removeprefix(SE_PREFIX)
+    if bare == variant:
+        return variant, False
+    try:
+        architecture = find_architecture(bare)
+    except UnknownNameError:
+        return variant, False  # the error is then about the name as it was given
+    return (variant, False) if architecture.name in _excited_families() else (bare, True)
+
+
+def _excited_families() -> tuple[str, ...]:
+    """Families whose names have the prefix as they are."""
+    return tuple(name.removeprefix(SE_PREFIX) for name in ARCHITECTURES.names if name.startswith(SE_PREFIX))
+
+
+def with_squeeze_excite(options: BuildOptions) -> BuildOptions:
+    """The options of the same network with squeeze-and-excitation, by the name that it has in the catalogue.
+
+    Raises:
+        UsageError: No residual blocks, or blocks that have it already.
+    """
+    architecture = find_architecture(options.variant)
+    if architecture.name.startswith(SE_PREFIX):
+        return options
+    if architecture.name in _excited_families():
+        return msgspec.structs.replace(options, variant=f"{SE_PREFIX}{options.variant}", squeeze_excite=False)
+    options = msgspec.structs.replace(options, squeeze_excite=True)
     check_options(options, architecture)
     return options
 
@@ -79,13 +119,20 @@ def check_options(options: BuildOptions, architecture: Architecture) -> None:
     for convention in ("padding", "activation", "batch_norm"):
         if not architecture.takes_conventions and getattr(options, convention) != getattr(own, convention):
             raise UsageError(f"{architecture.title} has no free {convention}, got {getattr(options, convention)!r}")
+    if options.squeeze_excite and not architecture.takes_squeeze_excite:
+        takers = [name for name in ARCHITECTURES.names if ARCHITECTURES.load(name).takes_squeeze_excite]
+        raise UsageError(
+            f"{architecture.title} takes no squeeze-and-excitation: it has no residual blocks, or has it already",
+            hint=f"architectures that take it: {', '.join(takers)}",
+        )
     if options.num_classes < 2:
         raise UsageError(f"a classifier needs at least 2 classes, got {options.num_classes}")
 
 
 def model_name(options: BuildOptions) -> str:
     """The name that `parse_model_name` reads: variant, and width when it is not the variant's own."""
-    return options.variant if options.width is None else f"{options.variant}_w{options.width:g}"
+    name = options.variant if options.width is None else f"{options.variant}_w{options.width:g}"
+    return f"{SE_PREFIX}{name}" if options.squeeze_excite else name
 
 
 def build_model(options: BuildOptions) -> nn.Module:
@@ -98,6 +145,8 @@ def build_model(options: BuildOptions) -> nn.Module:
     if options.width is None:  # variants such as "mobilenet_v1_w0.5" carry their width in the name
         named = parse_model_name(options.variant)
         options = msgspec.structs.replace(options, variant=named.variant, width=named.width)
+    if options.squeeze_excite:
+        options = with_squeeze_excite(options)
     architecture = find_architecture(options.variant)
     check_options(options, architecture)
     return architecture.build(options)

@@ -186,3 +186,25 @@ def test_untrained_architectures_go_through_the_whole_pipeline(model: str, tmp_p
     assert outcome.document["trained"] is False
     assert all(check["passed"] for check in outcome.document["checks"])
     assert edgekit("verify", tmp_path / "run").code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "width"), [("resnet18", "0.25"), ("mobilenet_v2", "0.35")])
+def test_se_gives_a_residual_network_its_squeeze_and_excitation(model: str, width: str, tmp_path: Path) -> None:
+    few = ("--set", "verify.num_pictures=32", "--set", "quantize.num_calibration=16", "--no-bench")
+    sizes = ("--width", width, "--input-size", "32")
+
+    outcome = edgekit("compress", model, "--se", "--untrained", *sizes, "--out", tmp_path / "run", "--json", *few)
+
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["model"] == f"se_{model}_w{width}"
+    assert all(check["passed"] for check in outcome.document["checks"])
+    excites = [row for row in outcome.document["layers"] if row["shape"][2:] == [1, 1] and "excite" in row["name"]]
+    assert len(excites) == (8 if model == "resnet18" else 17)
+    assert edgekit("verify", tmp_path / "run").code == 0
+
+
+def test_se_is_refused_where_it_has_no_place(tmp_path: Path) -> None:
+    outcome = edgekit("export", "vgg16", "--se", "--untrained", "--out", tmp_path / "vgg.onnx")
+
+    assert_fails(outcome, 2, "VGG takes no squeeze-and-excitation", "resnet")
