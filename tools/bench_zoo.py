@@ -1,6 +1,6 @@
 """The full-size systems beside the compact ones: accuracy against size and work, and the sizes of all at 224 pixels.
 
-    python tools/bench_zoo.py [--quick] [--part PART ...] [--runs DIR] [--only STEM ...] [--plot FILE.svg]
+    python tools/bench_zoo.py [--quick] [--part PART] [--runs DIR] [--only STEM ...] [--plot FILE.svg] [--write]
 
 Part `trainings`: every network of `zoo_plan.py` (the classic ones narrowed until a picture costs about as much as in
 the compact ones) is trained as long as the others of its dataset, compressed to 8 bits, verified on all test pictures
@@ -8,23 +8,35 @@ through its runtimes, and its int8 TFLite file is timed in turns with the others
 used; an interrupted training goes on. From nothing it takes hours of one core.
 
 Part `measure` gives the figures of what lies in `--runs` and makes nothing. `--plot` draws accuracy against size and
-against multiply-accumulates. One JSON document on standard output; tables for docs/results.md on standard error.
+against multiply-accumulates.
+
+Part `sizes` exports every variant of the catalogue at the size of its paper with random weights (`zoo_sizes.py`), packs
+it at 8 and at 6 bits, and times the int8 TFLite files in turns. `--write` puts the sizes where `edgekit zoo --table
+size` finds them. VGG takes 6 GB of memory.
+
+One JSON document on standard output; tables for docs/results.md on standard error.
 """
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from benchmarking import Figure, arguments, machine_figures, note, print_document
-from edgekit.report.files import JSON_NAME
+from edgekit.models.listing import list_systems
+from edgekit.report.files import JSON_NAME, read_report
 from zoo_plan import QUICK_PLAN, Training, find_trainings
 from zoo_plot import draw_plot
 from zoo_runs import ZooRow, is_known, make_run, read_row, with_latency
-from zoo_tables import comparison_table
+from zoo_sizes import all_variants, latency_ratio, measure_latency, measure_sizes, write_sizes
+from zoo_tables import comparison_table, size_table
 
-PARTS = ("trainings", "measure")
+PARTS = ("trainings", "measure", "sizes")
+QUICK_VARIANTS = ("lenet5", "squeezenet1_1")
 
 
 def measure_trainings(plan: Sequence[Training], runs_dir: Path, *, make: bool) -> list[ZooRow]:
@@ -35,7 +47,7 @@ def measure_trainings(plan: Sequence[Training], runs_dir: Path, *, make: bool) -
             make_run(training, runs_dir)
         run_dir = runs_dir / f"{training.stem}-8bit"
         if (run_dir / JSON_NAME).is_file():
-            rows.append(read_row(training, make_run(training, runs_dir)))
+            rows.append(read_row(training, read_report(run_dir)))
         else:
             note(f"{training.stem}: not there")
     return with_latency(rows, runs_dir) if rows else []
@@ -64,23 +76,61 @@ def row_figures(row: ZooRow) -> dict[str, Figure]:
     return {f"{row.training.stem.replace('-', '.')}.{key}": value for key, value in figures.items()}
 
 
+def measure_all_sizes(only: Sequence[str] | None, work_dir: Path, *, write: bool) -> dict[str, Figure]:
+    """Sizes, export time and latency of every variant, or of those whose name begins so."""
+    variants = [variant for variant in all_variants() if not only or variant.startswith(tuple(only))]
+    rows = measure_sizes(variants, work_dir)
+    latencies = measure_latency(rows, work_dir)
+    note("\n".join(size_table(rows, latencies, list_systems())))
+    if write:
+        write_sizes(rows)
+    figures: dict[str, Figure] = {}
+    for row in rows:
+        figures |= {
+            f"{row.variant}.float_bytes": row.float_bytes,
+            f"{row.variant}.tflite_bytes": row.tflite_bytes,
+            f"{row.variant}.ekz8_bytes": row.ekz8_bytes,
+            f"{row.variant}.ekz6_bytes": row.ekz6_bytes,
+            f"{row.variant}.export_cpu_s": row.export_cpu_s,
+            f"{row.variant}.export_wall_s": row.export_wall_s,
+            f"{row.variant}.latency_p50_ms": round(latencies[row.variant].p50_ms, 4),
+            f"{row.variant}.latency_cpu_p50_ms": round(latencies[row.variant].cpu_p50_ms, 4),
+            f"{row.variant}.latency_ratio": latency_ratio(latencies, row.variant),
+        }
+    return figures
+
+
+def measure_plan(options: argparse.Namespace, runs_dir: Path) -> dict[str, Figure]:
+    """Figures, table and plot of the trainings."""
+    plan = QUICK_PLAN if options.quick else find_trainings(options.only)
+    rows = measure_trainings(plan, runs_dir, make=options.part == "trainings")
+    note("\n".join(comparison_table(rows)))
+    if options.plot is not None:
+        draw_plot(rows, options.plot)
+    figures: dict[str, Figure] = {}
+    for row in rows:
+        figures |= row_figures(row)
+    return figures
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = arguments(__doc__)
     parser.add_argument("--part", choices=PARTS, default="trainings", help="default: trainings")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="runs, to go on with; default: a temporary folder")
-    parser.add_argument("--only", nargs="+", metavar="STEM", help="entries of the plan whose name begins so")
+    parser.add_argument("--only", nargs="+", metavar="STEM", help="those whose name begins so")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the plot here, .svg or .png")
+    parser.add_argument("--write", action="store_true", help="keep the sizes for `edgekit zoo --table size`")
     options = parser.parse_args(words)
-    plan = QUICK_PLAN if options.quick else find_trainings(options.only)
-    with tempfile.TemporaryDirectory(prefix="edgekit-bench-") as folder:
-        rows = measure_trainings(plan, options.runs or Path(folder), make=options.part == "trainings")
+    torch.set_num_threads(1)
     figures = machine_figures()
-    for row in rows:
-        figures |= row_figures(row)
-    note("\n".join(comparison_table(rows)))
-    if options.plot is not None:
-        draw_plot(rows, options.plot)
+    with tempfile.TemporaryDirectory(prefix="edgekit-bench-") as folder:
+        runs_dir = options.runs or Path(folder)
+        if options.part == "sizes":
+            only = options.only or (QUICK_VARIANTS if options.quick else None)
+            figures |= measure_all_sizes(only, runs_dir, write=options.write)
+        else:
+            figures |= measure_plan(options, runs_dir)
     print_document(figures)
 
 

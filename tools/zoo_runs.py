@@ -17,7 +17,7 @@ from edgekit.core.measurement import Accuracy
 from edgekit.core.report import Report
 from edgekit.models.checkpoint import read_card
 from edgekit.models.zoo import ARCHITECTURES, find_architecture
-from edgekit.report.files import JSON_NAME, read_report
+from edgekit.report.files import JSON_NAME
 from edgekit.runtime.benchmark import BenchmarkSettings, compare
 from edgekit.train.shipped import find_recipe
 from shrunk_runs import run
@@ -78,8 +78,8 @@ def is_trained(training: Training, runs_dir: Path) -> bool:
     return (find_architecture(card.options.variant).name, card.num_epochs) == expected
 
 
-def make_run(training: Training, runs_dir: Path) -> Report:
-    """Train and compress one network, or take what is there.
+def make_run(training: Training, runs_dir: Path) -> None:
+    """Train and compress one network, unless that is done.
 
     Args:
         training: Which.
@@ -102,7 +102,6 @@ def make_run(training: Training, runs_dir: Path) -> Report:
         model = training.model if training.epochs is None else str(trained)
         words = ("--data", training.data, "--bits", "8", "--no-bench", "--out", str(compressed))
         run("compress", model, *words)
-    return read_report(compressed)
 
 
 def _plain(training: Training) -> tuple[str, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from edgekit.core.measurement import Accuracy
+from edgekit.core.measurement import Accuracy, Latency
+from edgekit.models.listing import ZooEntry
 from edgekit.report.formatting import format_bytes
 from zoo_runs import ZooRow
+from zoo_sizes import SizeRow, latency_ratio
 
 Cost: TypeAlias = Callable[[ZooRow], float]
 
@@ -33,6 +35,55 @@ def comparison_table(rows: Sequence[ZooRow]) -> list[str]:
         lines += ["", f"{data}, {mine[0].num_pictures} test pictures:", ""]
         lines += [_line(_TITLES), _line(["---"] * len(_TITLES))]
         lines += [_line(_cells(row, is_best=row.training.stem in best)) for row in mine]
+    return lines
+
+
+_SIZE_TITLES = (
+    "system",
+    "year",
+    "parameters",
+    "MACs",
+    "float",
+    "8-bit .ekz",
+    "6-bit .ekz",
+    "export, CPU",
+    "latency, VGG-16 = 1",
+    "top-1",
+    "top-5",
+)
+
+
+def size_table(rows: Sequence[SizeRow], latencies: Mapping[str, Latency], entries: Sequence[ZooEntry]) -> list[str]:
+    """Every system by year, as `edgekit zoo --table size` has them, with time.
+
+    Args:
+        rows: Measured.
+        latencies: Of one run, by variant.
+        entries: What the catalogue says.
+    """
+    measured = {row.variant: row for row in rows}
+    lines = [_line(_SIZE_TITLES), _line(["---"] * len(_SIZE_TITLES))]
+    for entry in entries:
+        row = measured.get(entry.name)
+        if row is None:
+            continue
+        ratio = latency_ratio(latencies, entry.name)
+        published = entry.published
+        cells = [
+            entry.name,
+            str(entry.year),
+            f"{entry.num_params / 1e6:.2f} M",
+            f"{entry.macs / 1e6:,.{0 if entry.macs >= 1e7 else 2}f} M",
+            f"{entry.float_bytes / 1e6:.1f} MB",
+            *(format_bytes(size) for size in (row.ekz8_bytes, row.ekz6_bytes)),
+            f"{row.export_cpu_s:.2f} s",
+            "" if ratio is None else f"{ratio:.3f}",
+            *(
+                "" if value is None else f"{value:.1f} %"
+                for value in (published and published.top1, published and published.top5)
+            ),
+        ]
+        lines.append(_line(cells))
     return lines
 
 
