@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli.architecture import InputSize, SqueezeExcite, Width
 from edgekit.cli.bits import (
     Bits,
     BudgetKb,
@@ -60,11 +61,9 @@ def compress(
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one key of the recipe.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/MODEL-DATA-SCHEME]")] = None,
-    width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
-    input_size: Annotated[int | None, typer.Option(help="Square input, in pixels.")] = None,
-    squeeze_excite: Annotated[
-        bool, typer.Option("--se", help="Squeeze-and-excitation in every residual block: resnet18 becomes se_resnet18.")
-    ] = False,
+    width: Width = None,
+    input_size: InputSize = None,
+    squeeze_excite: SqueezeExcite = False,
     max_drop: Annotated[float | None, typer.Option(help="Most top-1 points that may be lost.  [default: 1.0]")] = None,
     untrained: Annotated[bool, typer.Option("--untrained", help="Random weights, for tests and benchmarks.")] = False,
     float_io: Annotated[bool, typer.Option("--float-io", help="Float input and output in the TFLite file.")] = False,

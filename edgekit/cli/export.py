@@ -7,17 +7,16 @@ from typing import Annotated
 
 import typer
 
+from edgekit.cli.architecture import InputSize, SqueezeExcite, Width
 from edgekit.cli.console import print_json, show
 
 
 def export(
     model: Annotated[str, typer.Argument(help="Alias, catalogue name, run folder, checkpoint, or .onnx file.")],
     out: Annotated[Path, typer.Option(help="Target file: .onnx or .tflite.")],
-    width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
-    input_size: Annotated[int | None, typer.Option(help="Square input, in pixels.")] = None,
-    squeeze_excite: Annotated[
-        bool, typer.Option("--se", help="Squeeze-and-excitation in every residual block: resnet18 becomes se_resnet18.")
-    ] = False,
+    width: Width = None,
+    input_size: InputSize = None,
+    squeeze_excite: SqueezeExcite = False,
     untrained: Annotated[bool, typer.Option("--untrained", help="Random weights.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgekit.cli.architecture import InputSize, SqueezeExcite, Width
 from edgekit.cli.compress import read_recipe
 from edgekit.cli.console import Bars, note, print_json, show
 
@@ -20,11 +21,9 @@ def train(
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one key of the recipe.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/MODEL-DATA]")] = None,
-    width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
-    input_size: Annotated[int | None, typer.Option(help="Square input, in pixels.")] = None,
-    squeeze_excite: Annotated[
-        bool, typer.Option("--se", help="Squeeze-and-excitation in every residual block: resnet18 becomes se_resnet18.")
-    ] = False,
+    width: Width = None,
+    input_size: InputSize = None,
+    squeeze_excite: SqueezeExcite = False,
     init: Annotated[str | None, typer.Option(help="Run folder, checkpoint or alias to start from.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Run folder, checkpoint or alias to distil from.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training pictures.")] = None,
