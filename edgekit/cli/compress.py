@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.architecture import InputSize, SqueezeExcite, Width
+from edgekit.cli.architecture import InputSize, SqueezeExcite, Width, model_keys
 from edgekit.cli.bits import (
     Bits,
     BudgetKb,
@@ -84,13 +84,10 @@ def compress(
         *grid_keys(bits, budget_kb, pareto=pareto),
         *making_keys(engine, compute, bits),
         *training_keys(epochs, qat=qat),
+        *model_keys(width, input_size, untrained=untrained, squeeze_excite=squeeze_excite),
         ("prune.channels", prune_channels),
         ("code.method", code),
         ("verify.max_drop", max_drop),
-        ("model.width", width),
-        ("model.input_size", input_size),
-        ("model.untrained", "true" if untrained else None),
-        ("model.squeeze_excite", "true" if squeeze_excite else None),
         ("quantize.float_io", "true" if float_io else None),
     )
     request = pipeline.CompressRequest(
