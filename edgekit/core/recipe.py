@@ -282,7 +282,7 @@ class VerifySection(_Section, frozen=True):
     Args:
         max_drop: Largest loss of top-1 accuracy against float, in points.
         num_pictures: Pictures compared; None for all test pictures at hand.
-        max_float_error: Largest logit difference between torch and float ONNX.
+        max_float_error: Largest logit difference between torch and float ONNX; in proportion where logits exceed 32.
     """
 
     max_drop: float = 1.0
