@@ -11,7 +11,8 @@ Part `measure` gives the figures of what lies in `--runs` and makes nothing. `--
 against multiply-accumulates.
 
 Part `sizes` exports every variant of the catalogue at the size of its paper with random weights (`zoo_sizes.py`), packs
-it at 8 and at 6 bits, and times the int8 TFLite files in turns. `--write` puts the sizes where `edgekit zoo --table
+it at 8 and at 6 bits, and times the int8 TFLite files in turns. `--trained` takes sizes from trained weights where
+there are. `--write` puts the sizes where `edgekit zoo --table
 size` finds them. VGG takes 6 GB of memory.
 
 One JSON document on standard output; tables for docs/results.md on standard error.
@@ -24,6 +25,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import torch
 
 from benchmarking import Figure, arguments, machine_figures, note, print_document
@@ -32,7 +34,15 @@ from edgekit.report.files import JSON_NAME, read_report
 from zoo_plan import QUICK_PLAN, Training, find_trainings
 from zoo_plot import draw_plot
 from zoo_runs import ZooRow, is_known, make_run, read_row, with_latency
-from zoo_sizes import all_variants, latency_ratio, measure_latency, measure_sizes, write_sizes
+from zoo_sizes import (
+    all_variants,
+    latency_ratio,
+    measure_latency,
+    measure_sizes,
+    measure_trained,
+    packed_of,
+    write_sizes,
+)
 from zoo_tables import comparison_table, size_table
 
 PARTS = ("trainings", "measure", "sizes")
@@ -76,14 +86,20 @@ def row_figures(row: ZooRow) -> dict[str, Figure]:
     return {f"{row.training.stem.replace('-', '.')}.{key}": value for key, value in figures.items()}
 
 
-def measure_all_sizes(only: Sequence[str] | None, work_dir: Path, *, write: bool) -> dict[str, Figure]:
+def measure_all_sizes(options: argparse.Namespace, work_dir: Path) -> dict[str, Figure]:
     """Sizes, export time and latency of every variant, or of those whose name begins so."""
+    only = options.only or (QUICK_VARIANTS if options.quick else None)
     variants = [variant for variant in all_variants() if not only or variant.startswith(tuple(only))]
     rows = measure_sizes(variants, work_dir)
+    packed = {row.variant: packed_of(row) for row in rows}
+    for pair in options.trained or ():
+        variant, _, model = pair.partition("=")
+        packed[variant] = measure_trained(model, work_dir)
     latencies = measure_latency(rows, work_dir)
-    note("\n".join(size_table(rows, latencies, list_systems())))
-    if write:
-        write_sizes(rows)
+    entries = [msgspec.structs.replace(entry, packed=packed.get(entry.name)) for entry in list_systems()]
+    note("\n".join(size_table(rows, latencies, entries)))
+    if options.write:
+        write_sizes(packed)
     figures: dict[str, Figure] = {}
     for row in rows:
         figures |= {
@@ -120,6 +136,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, metavar="DIR", help="runs, to go on with; default: a temporary folder")
     parser.add_argument("--only", nargs="+", metavar="STEM", help="those whose name begins so")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the plot here, .svg or .png")
+    parser.add_argument("--trained", nargs="+", metavar="VARIANT=MODEL", help="sizes from these trained weights")
     parser.add_argument("--write", action="store_true", help="keep the sizes for `edgekit zoo --table size`")
     options = parser.parse_args(words)
     torch.set_num_threads(1)
@@ -127,8 +144,7 @@ def main(words: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="edgekit-bench-") as folder:
         runs_dir = options.runs or Path(folder)
         if options.part == "sizes":
-            only = options.only or (QUICK_VARIANTS if options.quick else None)
-            figures |= measure_all_sizes(only, runs_dir, write=options.write)
+            figures |= measure_all_sizes(options, runs_dir)
         else:
             figures |= measure_plan(options, runs_dir)
     print_document(figures)

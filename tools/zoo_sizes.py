@@ -3,7 +3,8 @@
 The weights are random, as the initialisation draws them, because the full-size systems are not trained here. Their time
 and latency do not depend on it. Their packed size does: random weights are normal, trained ones have longer tails, and
 code in fewer bits. Both sizes are of rounding to the nearest level, with the layers spared that `--bits 6` spares; what
-`--bits 6` does besides (docs/low-bits.md) makes trained networks smaller still.
+`--bits 6` does besides (docs/low-bits.md) makes trained networks smaller still. Where trained weights are at hand,
+`measure_trained` takes those.
 
 A row is a file of its own in the work folder, and is not made again.
 """
@@ -33,7 +34,9 @@ from edgekit.models.zoo import parse_model_name, variant_names
 from edgekit.quantize.bit_plan import plan_bits
 from edgekit.quantize.calibration import Calibration
 from edgekit.quantize.ptq import DecidedLayer, finish_quantization, guarded_grid, nearest, start_quantization
+from edgekit.report.files import JSON_NAME, read_report
 from edgekit.runtime.benchmark import BenchmarkSettings, compare
+from shrunk_runs import run
 
 YARDSTICK = "vgg16"
 NUM_QUERIES = 30
@@ -114,6 +117,27 @@ def _six_bits(contestant: Contestant, calibration: Calibration) -> QuantizedGrap
     return finish_quantization(start, decided)
 
 
+def measure_trained(model: str, work_dir: Path) -> PackedSize:
+    """Packed sizes of trained weights, by `edgekit compress` as it is: `--bits 6` rounds as docs/low-bits.md says.
+
+    Args:
+        model: Whatever `edgekit compress` takes that knows its own pictures.
+        work_dir: Holds the two runs; what is there is used.
+
+    Raises:
+        UsageError: A command failed.
+    """
+    sizes: dict[int, int] = {}
+    dataset = ""
+    for bits in (8, 6):
+        run_dir = work_dir / f"{Path(model).name}-{bits}bit"
+        if not (run_dir / JSON_NAME).is_file():
+            run("compress", model, "--bits", str(bits), "--no-bench", "--max-drop", "100", "--out", str(run_dir))
+        report = read_report(run_dir)
+        sizes[bits], dataset = report.sizes.ekz_bytes or 0, report.dataset.name
+    return PackedSize(bits8_bytes=sizes[8], bits6_bytes=sizes[6], weights=dataset)
+
+
 def measure_latency(rows: Sequence[SizeRow], work_dir: Path, num_queries: int = NUM_QUERIES) -> dict[str, Latency]:
     """Latency of the int8 TFLite files in turns, one thread, in one run; by variant."""
     paths = [work_dir / row.variant / _TFLITE for row in rows]
@@ -128,11 +152,16 @@ def latency_ratio(latencies: Mapping[str, Latency], variant: str) -> float | Non
     return quotient(own and own.cpu_p50_ms, base and base.cpu_p50_ms)
 
 
-def write_sizes(rows: Sequence[SizeRow], path: Path = SIZES_PATH) -> None:
+def packed_of(row: SizeRow) -> PackedSize:
+    """Of random weights."""
+    return PackedSize(bits8_bytes=row.ekz8_bytes, bits6_bytes=row.ekz6_bytes)
+
+
+def write_sizes(made: Mapping[str, PackedSize], path: Path = SIZES_PATH) -> None:
     """Write what `edgekit zoo --table size` shows; variants that were not measured now keep what the file says."""
     known = msgspec.json.decode(path.read_bytes(), type=PackedSizes).sizes if path.is_file() else {}
-    made = {row.variant: PackedSize(bits8_bytes=row.ekz8_bytes, bits6_bytes=row.ekz6_bytes) for row in rows}
-    sizes = {variant: (known | made)[variant] for variant in sorted(known | made)}
+    merged = {**known, **made}
+    sizes = {variant: merged[variant] for variant in sorted(merged)}
     write_bytes(path, msgspec.json.format(msgspec.json.encode(PackedSizes(sizes=sizes))) + b"\n")
 
 

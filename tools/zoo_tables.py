@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from edgekit.core.measurement import Accuracy, Latency
-from edgekit.models.listing import ZooEntry
+from edgekit.models.listing import PackedSize, ZooEntry
 from edgekit.report.formatting import format_bytes
 from zoo_runs import ZooRow
-from zoo_sizes import SizeRow, latency_ratio
+from zoo_sizes import SizeRow, latency_ratio, packed_of
 
 Cost: TypeAlias = Callable[[ZooRow], float]
 
@@ -59,7 +59,7 @@ def size_table(rows: Sequence[SizeRow], latencies: Mapping[str, Latency], entrie
     Args:
         rows: Measured.
         latencies: Of one run, by variant.
-        entries: What the catalogue says.
+        entries: What the catalogue says; its packed sizes count, where it has them, before those of the rows.
     """
     measured = {row.variant: row for row in rows}
     lines = [_line(_SIZE_TITLES), _line(["---"] * len(_SIZE_TITLES))]
@@ -75,7 +75,7 @@ def size_table(rows: Sequence[SizeRow], latencies: Mapping[str, Latency], entrie
             f"{entry.num_params / 1e6:.2f} M",
             f"{entry.macs / 1e6:,.{0 if entry.macs >= 1e7 else 2}f} M",
             f"{entry.float_bytes / 1e6:.1f} MB",
-            *(format_bytes(size) for size in (row.ekz8_bytes, row.ekz6_bytes)),
+            *_packed(entry.packed or packed_of(row)),
             f"{row.export_cpu_s:.2f} s",
             "" if ratio is None else f"{ratio:.3f}",
             *(
@@ -85,6 +85,11 @@ def size_table(rows: Sequence[SizeRow], latencies: Mapping[str, Latency], entrie
         ]
         lines.append(_line(cells))
     return lines
+
+
+def _packed(size: PackedSize) -> tuple[str, str]:
+    mark = "~" if size.weights == "random" else ""
+    return f"{mark}{format_bytes(size.bits8_bytes)}", f"{mark}{format_bytes(size.bits6_bytes)}"
 
 
 def front(rows: Iterable[ZooRow], cost: Cost) -> list[ZooRow]:

@@ -14,14 +14,14 @@ import zoo_sizes
 from edgekit.core.measurement import Accuracy, wilson_interval
 from edgekit.core.recipe import load_recipe
 from edgekit.core.report import Report
-from edgekit.models.listing import PackedSizes, list_systems
+from edgekit.models.listing import PackedSize, PackedSizes, list_systems
 from edgekit.models.zoo import variant_names
 from edgekit.report.files import read_report
 from edgekit.train.shipped import find_recipe
 from zoo_plan import EPOCHS, PLAN, YARDSTICK, Training, find_trainings
 from zoo_plot import draw_plot
 from zoo_runs import ZooRow, is_known, is_trained, read_row
-from zoo_sizes import SizeRow, write_sizes
+from zoo_sizes import SizeRow, packed_of, write_sizes
 from zoo_tables import comparison_table, front, size_table
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "report_v1.json"
@@ -131,7 +131,7 @@ def test_sizes_are_kept_beside_those_of_other_runs(tmp_path: Path) -> None:
     path = tmp_path / "sizes.json"
 
     for variant in ("lenet5", "vgg16"):
-        write_sizes([size_row(variant)], path)
+        write_sizes({variant: packed_of(size_row(variant))}, path)
 
     sizes = msgspec.json.decode(path.read_bytes(), type=PackedSizes).sizes
     assert list(sizes) == ["lenet5", "vgg16"]
@@ -151,10 +151,16 @@ def size_row(variant: str) -> SizeRow:
 
 
 def test_size_table_is_in_the_order_of_the_years() -> None:
-    lines = size_table([size_row("vgg16"), size_row("lenet5")], {}, list_systems())
+    entries = [msgspec.structs.replace(entry, packed=None) for entry in list_systems()]
+    trained = PackedSize(bits8_bytes=70, bits6_bytes=50, weights="fashion_mnist")
+    entries = [msgspec.structs.replace(each, packed=trained) if each.name == "lenet5" else each for each in entries]
+
+    lines = size_table([size_row("vgg16"), size_row("lenet5")], {}, entries)
 
     assert [line.split(" | ")[:2] for line in lines[2:]] == [["| lenet5", "1998"], ["| vgg16", "2014"]]
+    assert "| 70 bytes | 50 bytes |" in lines[2]
     assert "138.36 M" in lines[3]
+    assert "| ~80 bytes | ~60 bytes |" in lines[3]
 
 
 def test_every_variant_has_a_measured_size() -> None:
