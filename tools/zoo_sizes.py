@@ -29,7 +29,7 @@ from edgekit.core.storage import write_bytes
 from edgekit.encode.files import pack_file
 from edgekit.export.tflite import write_tflite
 from edgekit.models.counting import measure
-from edgekit.models.listing import SIZES_PATH, PackedSize, PackedSizes
+from edgekit.models.listing import RANDOM, SIZES_PATH, PackedSize, PackedSizes
 from edgekit.models.zoo import parse_model_name, variant_names
 from edgekit.quantize.bit_plan import plan_bits
 from edgekit.quantize.calibration import Calibration
@@ -158,9 +158,14 @@ def packed_of(row: SizeRow) -> PackedSize:
 
 
 def write_sizes(made: Mapping[str, PackedSize], path: Path = SIZES_PATH) -> None:
-    """Write what `edgekit zoo --table size` shows; variants that were not measured now keep what the file says."""
+    """Write what `edgekit zoo --table size` shows.
+
+    Variants that were not measured now keep what the file says, and sizes of trained weights are not replaced by those
+    of random ones.
+    """
     known = msgspec.json.decode(path.read_bytes(), type=PackedSizes).sizes if path.is_file() else {}
-    merged = {**known, **made}
+    trained = {variant for variant, size in known.items() if size.weights != RANDOM}
+    merged = {**known, **{key: size for key, size in made.items() if size.weights != RANDOM or key not in trained}}
     sizes = {variant: merged[variant] for variant in sorted(merged)}
     write_bytes(path, msgspec.json.format(msgspec.json.encode(PackedSizes(sizes=sizes))) + b"\n")
 

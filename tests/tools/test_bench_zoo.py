@@ -138,6 +138,16 @@ def test_sizes_are_kept_beside_those_of_other_runs(tmp_path: Path) -> None:
     assert (sizes["vgg16"].bits8_bytes, sizes["vgg16"].bits6_bytes, sizes["vgg16"].weights) == (80, 60, "random")
 
 
+def test_size_of_trained_weights_is_not_replaced_by_that_of_random_ones(tmp_path: Path) -> None:
+    path = tmp_path / "sizes.json"
+    trained = PackedSize(bits8_bytes=70, bits6_bytes=50, weights="fashion_mnist")
+
+    write_sizes({"lenet5": trained}, path)
+    write_sizes({"lenet5": packed_of(size_row("lenet5"))}, path)
+
+    assert msgspec.json.decode(path.read_bytes(), type=PackedSizes).sizes == {"lenet5": trained}
+
+
 def size_row(variant: str) -> SizeRow:
     return SizeRow(
         variant=variant,
