@@ -12,11 +12,12 @@ from pathlib import Path
 import msgspec
 
 from benchmarking import note, quotient
+from edgekit.core.errors import UnknownNameError
 from edgekit.core.layout import MODEL_TFLITE
 from edgekit.core.measurement import Accuracy
 from edgekit.core.report import Report
 from edgekit.models.checkpoint import read_card
-from edgekit.models.zoo import ARCHITECTURES, find_architecture
+from edgekit.models.zoo import parse_model_name
 from edgekit.report.files import JSON_NAME
 from edgekit.runtime.benchmark import BenchmarkSettings, compare
 from edgekit.train.shipped import find_recipe
@@ -62,8 +63,11 @@ def is_known(training: Training) -> bool:
     """Whether the catalogue has the architecture (or the alias) at all."""
     if training.epochs is None:
         return True
-    owners = [name for name in ARCHITECTURES.names if training.model.startswith(name)]
-    return any(training.model in ARCHITECTURES.load(name).variants for name in owners)
+    try:
+        parse_model_name(training.network)
+    except UnknownNameError:
+        return False
+    return True
 
 
 def is_trained(training: Training, runs_dir: Path) -> bool:
@@ -74,8 +78,7 @@ def is_trained(training: Training, runs_dir: Path) -> bool:
     if not path.is_file():
         return False
     card = read_card(path.with_suffix(".safetensors"))
-    expected = (find_architecture(training.model).name, training.epochs)
-    return (find_architecture(card.options.variant).name, card.num_epochs) == expected
+    return (card.options.variant, card.num_epochs) == (parse_model_name(training.network).variant, training.epochs)
 
 
 def make_run(training: Training, runs_dir: Path) -> None:

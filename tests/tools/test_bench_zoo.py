@@ -57,7 +57,7 @@ def test_plan_names_every_folder_once_and_only_what_the_catalogue_has_or_will_ha
     stems = [training.stem for training in PLAN]
 
     assert len(stems) == len(set(stems))
-    assert {training.model for training in PLAN if not is_known(training)} <= {"vit_ti_16"}
+    assert all(training.model.startswith("vit") for training in PLAN if not is_known(training))
     for data in EPOCHS:
         mine = [training for training in PLAN if training.data == data and training.is_short]
         assert {training.kind for training in mine} == {"classic", "compact"}
