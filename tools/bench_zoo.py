@@ -35,11 +35,12 @@ from zoo_plan import QUICK_PLAN, Training, find_trainings
 from zoo_plot import draw_plot
 from zoo_runs import ZooRow, is_known, make_run, read_row, with_latency
 from zoo_sizes import (
+    UNTRAINED,
     all_variants,
     latency_ratio,
+    measure_compressed,
     measure_latency,
     measure_sizes,
-    measure_trained,
     packed_of,
     write_sizes,
 )
@@ -92,9 +93,12 @@ def measure_all_sizes(options: argparse.Namespace, work_dir: Path) -> dict[str, 
     variants = [variant for variant in all_variants() if not only or variant.startswith(tuple(only))]
     rows = measure_sizes(variants, work_dir)
     packed = {row.variant: packed_of(row) for row in rows}
+    for variant in variants:
+        if variant not in packed:
+            packed[variant] = measure_compressed(variant, work_dir, UNTRAINED)
     for pair in options.trained or ():
         variant, _, model = pair.partition("=")
-        packed[variant] = measure_trained(model, work_dir)
+        packed[variant] = measure_compressed(model, work_dir)
     latencies = measure_latency(rows, work_dir)
     entries = [msgspec.structs.replace(entry, packed=packed.get(entry.name)) for entry in list_systems()]
     note("\n".join(size_table(rows, latencies, entries)))

@@ -4,7 +4,7 @@ The weights are random, as the initialisation draws them, because the full-size 
 and latency do not depend on it. Their packed size does: random weights are normal, trained ones have longer tails, and
 code in fewer bits. Both sizes are of rounding to the nearest level, with the layers spared that `--bits 6` spares; what
 `--bits 6` does besides (docs/low-bits.md) makes trained networks smaller still. Where trained weights are at hand,
-`measure_trained` takes those.
+`measure_compressed` takes those.
 
 A row is a file of its own in the work folder, and is not made again.
 """
@@ -22,6 +22,7 @@ import numpy as np
 from bench_export import export_phases, sum_samples
 from benchmarking import note, quotient
 from contestants import Contestant, calibrate_on, noise_pictures, random_contestant
+from edgekit.core.errors import UnsupportedOpError
 from edgekit.core.measurement import Latency
 from edgekit.core.quant import QuantizedGraph, QuantTensor
 from edgekit.core.recipe import QuantizeSection
@@ -40,6 +41,8 @@ from shrunk_runs import run
 
 YARDSTICK = "vgg16"
 NUM_QUERIES = 30
+UNTRAINED = ("--untrained", "--data", "imagenet", "--set", "verify.num_pictures=16")
+"""Options of `edgekit compress` for random weights: few pictures, because only the size is asked for."""
 _TFLITE = "int8.tflite"
 
 
@@ -66,12 +69,19 @@ class SizeRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure_sizes(variants: Iterable[str], work_dir: Path) -> list[SizeRow]:
-    """Rows of the variants, small ones first; what lies in the work folder is read."""
+    """Rows of the variants, small ones first; what lies in the work folder is read.
+
+    Those without a static integer form (transformers) are left out: `measure_compressed` takes them.
+    """
     rows: list[SizeRow] = []
     for variant in variants:
         path = work_dir / variant / "row.json"
         if not path.is_file():
-            row = _measure(variant, path.parent)
+            try:
+                row = _measure(variant, path.parent)
+            except UnsupportedOpError as error:
+                note(f"{variant}: {error.message}")
+                continue
             write_bytes(path, msgspec.json.encode(row))
             note(f"{variant}: {row.ekz8_bytes:,} and {row.ekz6_bytes:,} bytes, {row.export_cpu_s} s of CPU")
         rows.append(msgspec.json.decode(path.read_bytes(), type=SizeRow))
@@ -117,12 +127,13 @@ def _six_bits(contestant: Contestant, calibration: Calibration) -> QuantizedGrap
     return finish_quantization(start, decided)
 
 
-def measure_trained(model: str, work_dir: Path) -> PackedSize:
-    """Packed sizes of trained weights, by `edgekit compress` as it is: `--bits 6` rounds as docs/low-bits.md says.
+def measure_compressed(model: str, work_dir: Path, words: Sequence[str] = ()) -> PackedSize:
+    """Packed sizes by `edgekit compress` as it is: `--bits 6` rounds as docs/low-bits.md says.
 
     Args:
-        model: Whatever `edgekit compress` takes that knows its own pictures.
+        model: Whatever `edgekit compress` takes that knows its own pictures; an architecture with `UNTRAINED`.
         work_dir: Holds the two runs; what is there is used.
+        words: Further options.
 
     Raises:
         UsageError: A command failed.
@@ -132,9 +143,10 @@ def measure_trained(model: str, work_dir: Path) -> PackedSize:
     for bits in (8, 6):
         run_dir = work_dir / f"{Path(model).name}-{bits}bit"
         if not (run_dir / JSON_NAME).is_file():
-            run("compress", model, "--bits", str(bits), "--no-bench", "--max-drop", "100", "--out", str(run_dir))
+            own = ("--bits", str(bits), "--no-bench", "--max-drop", "100", "--out", str(run_dir))
+            run("compress", model, *own, *words)
         report = read_report(run_dir)
-        sizes[bits], dataset = report.sizes.ekz_bytes or 0, report.dataset.name
+        sizes[bits], dataset = report.sizes.ekz_bytes or 0, report.dataset.name if report.trained else RANDOM
     return PackedSize(bits8_bytes=sizes[8], bits6_bytes=sizes[6], weights=dataset)
 
 

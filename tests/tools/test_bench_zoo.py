@@ -11,6 +11,7 @@ import pytest
 import bench_zoo
 import zoo_runs
 import zoo_sizes
+from edgekit.core.errors import UnsupportedOpError
 from edgekit.core.measurement import Accuracy, wilson_interval
 from edgekit.core.recipe import load_recipe
 from edgekit.core.report import Report
@@ -215,3 +216,15 @@ def test_what_is_trained_is_compressed_and_measured(
     assert calls[0][1:6] == ("lenet5", "--data", "fashion_mnist", "--epochs", "1")
     assert figures["lenet5.fashion_mnist.e1.ekz_bytes"] == report.sizes.ekz_bytes
     assert (tmp_path / "plot.svg").is_file()
+
+
+def test_network_without_static_integers_is_left_to_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(variant: str, _: Path) -> SizeRow:
+        raise UnsupportedOpError(f"no integer form of {variant}")
+
+    monkeypatch.setattr(zoo_sizes, "_measure", refuse)
+
+    assert zoo_sizes.measure_sizes(["lenet5"], tmp_path) == []
+    assert "no integer form of lenet5" in capsys.readouterr().err
