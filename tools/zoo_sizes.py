@@ -30,7 +30,7 @@ from edgekit.core.storage import write_bytes
 from edgekit.encode.files import pack_file
 from edgekit.export.tflite import write_tflite
 from edgekit.models.counting import measure
-from edgekit.models.listing import RANDOM, SIZES_PATH, PackedSize, PackedSizes
+from edgekit.models.listing import SIZES_PATH, PackedSize, PackedSizes
 from edgekit.models.zoo import parse_model_name, variant_names
 from edgekit.quantize.bit_plan import plan_bits
 from edgekit.quantize.calibration import Calibration
@@ -139,15 +139,15 @@ def measure_compressed(model: str, work_dir: Path, words: Sequence[str] = ()) ->
         UsageError: A command failed.
     """
     sizes: dict[int, int] = {}
-    dataset = ""
+    trained = False
     for bits in (8, 6):
         run_dir = work_dir / f"{Path(model).name}-{bits}bit"
         if not (run_dir / JSON_NAME).is_file():
             own = ("--bits", str(bits), "--no-bench", "--max-drop", "100", "--out", str(run_dir))
             run("compress", model, *own, *words)
         report = read_report(run_dir)
-        sizes[bits], dataset = report.sizes.ekz_bytes or 0, report.dataset.name if report.trained else RANDOM
-    return PackedSize(bits8_bytes=sizes[8], bits6_bytes=sizes[6], weights=dataset)
+        sizes[bits], trained = report.sizes.ekz_bytes or 0, report.trained
+    return PackedSize(bits8_bytes=sizes[8], bits6_bytes=sizes[6], trained=trained)
 
 
 def measure_latency(rows: Sequence[SizeRow], work_dir: Path, num_queries: int = NUM_QUERIES) -> dict[str, Latency]:
@@ -176,8 +176,8 @@ def write_sizes(made: Mapping[str, PackedSize], path: Path = SIZES_PATH) -> None
     of random ones.
     """
     known = msgspec.json.decode(path.read_bytes(), type=PackedSizes).sizes if path.is_file() else {}
-    trained = {variant for variant, size in known.items() if size.weights != RANDOM}
-    merged = {**known, **{key: size for key, size in made.items() if size.weights != RANDOM or key not in trained}}
+    trained = {variant for variant, size in known.items() if size.trained}
+    merged = {**known, **{key: size for key, size in made.items() if size.trained or key not in trained}}
     sizes = {variant: merged[variant] for variant in sorted(merged)}
     write_bytes(path, msgspec.json.format(msgspec.json.encode(PackedSizes(sizes=sizes))) + b"\n")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from edgekit.core.measurement import Accuracy, Latency
-from edgekit.models.listing import RANDOM, PackedSize, ZooEntry
+from edgekit.models.listing import PackedSize, ZooEntry
 from edgekit.report.formatting import format_bytes
 from zoo_runs import ZooRow
 from zoo_sizes import SizeRow, latency_ratio, packed_of
@@ -88,7 +88,7 @@ def size_table(rows: Sequence[SizeRow], latencies: Mapping[str, Latency], entrie
 
 
 def _packed(size: PackedSize) -> tuple[str, str]:
-    mark = "~" if size.weights == RANDOM else ""
+    mark = "" if size.trained else "~"
     return f"{mark}{format_bytes(size.bits8_bytes)}", f"{mark}{format_bytes(size.bits6_bytes)}"
 
 

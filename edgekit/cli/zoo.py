@@ -70,7 +70,5 @@ def _packed(model: ZooEntry) -> tuple[str, str]:
     size = model.packed
     if size is None:
         return "-", "-"
-    from edgekit.models.listing import RANDOM
-
-    mark = "~" if size.weights == RANDOM else ""
+    mark = "" if size.trained else "~"
     return f"{mark}{size.bits8_bytes / 1e6:.2f} MB", f"{mark}{size.bits6_bytes / 1e6:.2f} MB"

@@ -15,8 +15,6 @@ from edgekit.models.zoo import ARCHITECTURES, find_architecture, model_name, par
 FLOAT_BYTES = 4
 SIZES_PATH = Path(__file__).with_name("zoo_sizes.json")
 """Measured sizes of packed files, written by tools/bench_zoo.py."""
-RANDOM = "random"
-"""Instead of a dataset: weights as the initialisation draws them."""
 
 
 class PackedSize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,12 +23,12 @@ class PackedSize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Args:
         bits8_bytes: Weights on 8 bits.
         bits6_bytes: Weights on 6 bits.
-        weights: What they were trained on, or `RANDOM`: random weights code in more bits than trained ones.
+        trained: Whether the weights were; those that the initialisation draws code in more bits.
     """
 
     bits8_bytes: int
     bits6_bytes: int
-    weights: str = RANDOM
+    trained: bool = False
 
 
 class PackedSizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

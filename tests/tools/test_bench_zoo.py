@@ -136,12 +136,12 @@ def test_sizes_are_kept_beside_those_of_other_runs(tmp_path: Path) -> None:
 
     sizes = msgspec.json.decode(path.read_bytes(), type=PackedSizes).sizes
     assert list(sizes) == ["lenet5", "vgg16"]
-    assert (sizes["vgg16"].bits8_bytes, sizes["vgg16"].bits6_bytes, sizes["vgg16"].weights) == (80, 60, "random")
+    assert (sizes["vgg16"].bits8_bytes, sizes["vgg16"].bits6_bytes, sizes["vgg16"].trained) == (80, 60, False)
 
 
 def test_size_of_trained_weights_is_not_replaced_by_that_of_random_ones(tmp_path: Path) -> None:
     path = tmp_path / "sizes.json"
-    trained = PackedSize(bits8_bytes=70, bits6_bytes=50, weights="fashion_mnist")
+    trained = PackedSize(bits8_bytes=70, bits6_bytes=50, trained=True)
 
     write_sizes({"lenet5": trained}, path)
     write_sizes({"lenet5": packed_of(size_row("lenet5"))}, path)
@@ -163,7 +163,7 @@ def size_row(variant: str) -> SizeRow:
 
 def test_size_table_is_in_the_order_of_the_years() -> None:
     entries = [msgspec.structs.replace(entry, packed=None) for entry in list_systems()]
-    trained = PackedSize(bits8_bytes=70, bits6_bytes=50, weights="fashion_mnist")
+    trained = PackedSize(bits8_bytes=70, bits6_bytes=50, trained=True)
     entries = [msgspec.structs.replace(each, packed=trained) if each.name == "lenet5" else each for each in entries]
 
     lines = size_table([size_row("vgg16"), size_row("lenet5")], {}, entries)
