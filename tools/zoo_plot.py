@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from edgekit.core.storage import write_bytes
+from edgekit.report.pareto import size_ticks
 from zoo_plan import Kind
 from zoo_runs import ZooRow
 from zoo_tables import Cost, front
@@ -44,9 +46,10 @@ def draw_plot(rows: Sequence[ZooRow], path: Path) -> Path:
             _draw(axes, mine, cost)
             axes.set_xlabel(title, color=_INK)
         line[0].set_ylabel(f"{data}: top-1 of the int8 file, %", color=_INK)
-    grid[0][0].legend(loc="lower right", frameon=False, fontsize=8)
+    shown = dict(pair for axes in grid.flat for pair in zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    figure.legend(shown.values(), shown.keys(), loc="outside upper left", ncols=len(shown), frameon=False, fontsize=8)
     stream = io.BytesIO()
-    with rc_context({"svg.hashsalt": "edgekit"}):
+    with rc_context({"svg.hashsalt": "edgekit", "svg.fonttype": "none"}):
         kind = path.suffix.lstrip(".")
         figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else None)
     write_bytes(path, stream.getvalue())
@@ -73,15 +76,29 @@ def _draw(axes: Axes, rows: Sequence[ZooRow], cost: Cost) -> None:
                 elinewidth=0.8,
                 label=f"{kind}, {'same epochs' if is_short else 'trained longer'}",
             )
+    costs = [cost(row) for row in rows]
+    middle = math.sqrt(min(costs) * max(costs))
     for row in rows:
-        position = (cost(row), 100 * row.top1_int8.top1)
-        axes.annotate(row.training.network, position, xytext=(5, 4), textcoords="offset points", fontsize=7, color=_INK)
+        # Words stand towards the middle, so that none is cut.
+        is_left = cost(row) <= middle
+        axes.annotate(
+            row.training.network,
+            (cost(row), 100 * row.top1_int8.top1),
+            xytext=(5 if is_left else -5, 4),
+            textcoords="offset points",
+            ha="left" if is_left else "right",
+            fontsize=7,
+            color=_INK,
+        )
     best = front([row for row in rows if row.training.is_short], cost)
     axes.plot(
         [cost(row) for row in best], [100 * row.top1_int8.top1 for row in best], color=_INK, linewidth=0.8, zorder=0
     )
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(min(costs) / 1.15, max(costs) * 1.15)
+    ticks = size_ticks(min(costs), max(costs))
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(color=_RULE, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

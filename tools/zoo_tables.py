@@ -27,11 +27,15 @@ _TITLES = (
 
 
 def comparison_table(rows: Sequence[ZooRow]) -> list[str]:
-    """One table per dataset, the smallest packed file first; bold: nobody is smaller and better."""
+    """One table per dataset, the smallest packed file first.
+
+    Bold: of those that were trained as long as the others, nobody is smaller and better.
+    """
     lines: list[str] = []
     for data in dict.fromkeys(row.training.data for row in rows):
         mine = sorted((row for row in rows if row.training.data == data), key=lambda row: row.ekz_bytes)
-        best = {row.training.stem for row in front(mine, lambda row: row.ekz_bytes)}
+        fair = [row for row in mine if row.training.is_short]
+        best = {row.training.stem for row in front(fair, lambda row: row.ekz_bytes)}
         lines += ["", f"{data}, {mine[0].num_pictures} test pictures:", ""]
         lines += [_line(_TITLES), _line(["---"] * len(_TITLES))]
         lines += [_line(_cells(row, is_best=row.training.stem in best)) for row in mine]
