@@ -240,6 +240,7 @@ def export(
     width: float | None = None,
     input_size: int | None = None,
     untrained: bool = False,
+    squeeze_excite: bool = False,
 ) -> Artifact:
     """Write a model as a float file, .onnx or .tflite by the extension.
 
@@ -249,8 +250,11 @@ def export(
         width: Width multiplier, for `untrained`; None for the variant's own.
         input_size: Pixels; None for the model's own.
         untrained: Random weights.
+        squeeze_excite: A squeeze-and-excitation in every residual block, for `untrained`.
     """
-    section = ModelSection(name=str(model), width=width, input_size=input_size, untrained=untrained)
+    section = ModelSection(
+        name=str(model), width=width, input_size=input_size, untrained=untrained, squeeze_excite=squeeze_excite
+    )
     return pipeline.export_float(section, Path(file))
 
 

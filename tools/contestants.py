@@ -79,7 +79,9 @@ def random_contestant(options: BuildOptions, folder: Path, *, seed: int = 0) -> 
         module.train()(torch.randn(4, options.in_channels, size, size))
     weights_path = folder / f"{options.variant}.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, weights_path)
-    spec = PreprocessSpec(input_size=(size, size), mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
+    channels = options.in_channels  # of gray pictures, the first of three numbers
+    mean, std = _IMAGENET_MEAN[:channels], _IMAGENET_STD[:channels]
+    spec = PreprocessSpec(input_size=(size, size), num_channels=channels, mean=mean, std=std)
     card = ModelCard(model=options.variant, scheme="float", labels=(), preprocess=spec)
     return Contestant(options=options, module=module.eval(), card=card, weights_path=weights_path)
 

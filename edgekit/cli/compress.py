@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli.architecture import InputSize, SqueezeExcite, Width, model_keys
 from edgekit.cli.bits import (
     Bits,
     BudgetKb,
@@ -60,8 +61,9 @@ def compress(
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one key of the recipe.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/MODEL-DATA-SCHEME]")] = None,
-    width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
-    input_size: Annotated[int | None, typer.Option(help="Square input, in pixels.")] = None,
+    width: Width = None,
+    input_size: InputSize = None,
+    squeeze_excite: SqueezeExcite = False,
     max_drop: Annotated[float | None, typer.Option(help="Most top-1 points that may be lost.  [default: 1.0]")] = None,
     untrained: Annotated[bool, typer.Option("--untrained", help="Random weights, for tests and benchmarks.")] = False,
     float_io: Annotated[bool, typer.Option("--float-io", help="Float input and output in the TFLite file.")] = False,
@@ -82,12 +84,10 @@ def compress(
         *grid_keys(bits, budget_kb, pareto=pareto),
         *making_keys(engine, compute, bits),
         *training_keys(epochs, qat=qat),
+        *model_keys(width, input_size, untrained=untrained, squeeze_excite=squeeze_excite),
         ("prune.channels", prune_channels),
         ("code.method", code),
         ("verify.max_drop", max_drop),
-        ("model.width", width),
-        ("model.input_size", input_size),
-        ("model.untrained", "true" if untrained else None),
         ("quantize.float_io", "true" if float_io else None),
     )
     request = pipeline.CompressRequest(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from edgekit.cli.architecture import InputSize, SqueezeExcite, Width
 from edgekit.cli.compress import read_recipe
 from edgekit.cli.console import Bars, note, print_json, show
 
@@ -28,8 +29,9 @@ def train(
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one key of the recipe.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/MODEL-DATA]")] = None,
-    width: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
-    input_size: Annotated[int | None, typer.Option(help="Square input, in pixels.")] = None,
+    width: Width = None,
+    input_size: InputSize = None,
+    squeeze_excite: SqueezeExcite = False,
     init: Annotated[str | None, typer.Option(help="Run folder, checkpoint or alias to start from.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Run folder, checkpoint or alias to distil from.")] = None,
     adversarial: Annotated[Adversarial | None, typer.Option(help="Learn from pictures under attack.")] = None,
@@ -47,6 +49,7 @@ def train(
     for key, value in (
         ("model.width", width),
         ("model.input_size", input_size),
+        ("model.squeeze_excite", "true" if squeeze_excite else None),
         ("train.init", init),
         ("train.teacher", teacher),
         ("train.adversarial", None if adversarial is None else adversarial.value),
@@ -54,13 +57,14 @@ def train(
         ("train.epochs", epochs),
     ):
         settings += [] if value is None else [f"{key}={value}"]
-    recipe = recipe or find_recipe(model, data, width)
+    named = f"se_{model}" if squeeze_excite and not model.startswith("se_") else model
+    recipe = recipe or find_recipe(named, data, width)
     if recipe is not None:
         note(f"recipe {recipe}")
     resolved = read_recipe(model, data, recipe, settings)
     if epsilon is not None and resolved.train.adversarial is None:
         raise UsageError("--epsilon is for the attack of --adversarial: none is asked for", hint="--adversarial fgsm")
-    run_dir = out or Path("runs") / f"{model}{'' if width is None else f'_w{width:g}'}-{Path(data).name}"
+    run_dir = out or Path("runs") / f"{named}{'' if width is None else f'_w{width:g}'}-{Path(data).name}"
     with Bars() as bars:
         trained = train_run(resolved, run_dir, resume=resume, progress=bars, command=str(context.obj or ""))
     last = trained.history[-1]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.console import plain_table, print_json, show
+from edgekit.cli.console import note, plain_table, print_json, show
 
 if TYPE_CHECKING:
     from edgekit.models.listing import ZooEntry
@@ -28,7 +28,10 @@ def zoo(
     ] = Table.WEIGHTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """List the architectures: parameters, MACs, float size, weights at hand."""
+    """List the architectures: parameters, MACs, float size, weights at hand.
+
+    `--table size`: sizes of packed files that begin with "~" are of random weights; trained ones code in fewer bits.
+    """
     from edgekit.models.listing import list_models, list_systems
 
     models = list_systems() if table == Table.SIZE else list_models()
@@ -57,6 +60,15 @@ def _show_sizes(models: list[ZooEntry]) -> None:
         accuracy = (None, None) if published is None else (published.top1, published.top5)
         percent = ["-" if value is None else f"{value:.1f} %" for value in accuracy]
         source = "-" if published is None else published.source
-        rows.append((model.name, str(model.year or "-"), *_counts(model), *percent, source))
-    titles = ("system", "year", "parameters", "MACs", "float size", "top-1", "top-5", "published by")
-    show(plain_table(titles, rows, left=("system", "published by")))
+        rows.append((model.name, str(model.year or "-"), *_counts(model), *_packed(model), *percent, source))
+    titles = ("system", "year", "parameters", "MACs", "float size", "8-bit .ekz", "6-bit .ekz", "top-1", "top-5")
+    show(plain_table((*titles, "published by"), rows, left=("system", "published by")))
+    note("~ with random weights; trained ones code in fewer bits")
+
+
+def _packed(model: ZooEntry) -> tuple[str, str]:
+    size = model.packed
+    if size is None:
+        return "-", "-"
+    mark = "" if size.trained else "~"
+    return f"{mark}{size.bits8_bytes / 1e6:.2f} MB", f"{mark}{size.bits6_bytes / 1e6:.2f} MB"

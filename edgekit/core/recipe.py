@@ -43,6 +43,7 @@ class ModelSection(_Section, frozen=True):
         input_size: Square input in pixels; None for the dataset's own size.
         dropout: Before the classifier.
         untrained: Compress random weights (for tests and benchmarks).
+        squeeze_excite: A squeeze-and-excitation in every residual block: "resnet18" with it is "se_resnet18".
     """
 
     name: str
@@ -50,6 +51,7 @@ class ModelSection(_Section, frozen=True):
     input_size: int | None = None
     dropout: _ShareBelowOne = 0.0
     untrained: bool = False
+    squeeze_excite: bool = False
 
 
 class DataSection(_Section, frozen=True):
@@ -288,7 +290,7 @@ class VerifySection(_Section, frozen=True):
     Args:
         max_drop: Largest loss of top-1 accuracy against float, in points.
         num_pictures: Pictures compared; None for all test pictures at hand.
-        max_float_error: Largest logit difference between torch and float ONNX.
+        max_float_error: Largest logit difference between torch and float ONNX; in proportion where logits exceed 32.
     """
 
     max_drop: float = 1.0

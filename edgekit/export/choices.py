@@ -20,7 +20,13 @@ EMBEDDED_DATASET = "fashion_mnist_mini"
 
 def hub_request(model: ModelSection) -> HubRequest:
     """What to load for a recipe's model."""
-    return HubRequest(model=model.name, width=model.width, input_size=model.input_size, untrained=model.untrained)
+    return HubRequest(
+        model=model.name,
+        width=model.width,
+        input_size=model.input_size,
+        untrained=model.untrained,
+        squeeze_excite=model.squeeze_excite,
+    )
 
 
 def choose_data(model: ModelSection, data: str | None, hub: HubModel) -> str:

@@ -21,7 +21,7 @@ from edgekit.export.torch_graph import trace
 from edgekit.export.unshuffle import unshuffle
 from edgekit.models.counting import count_params
 from edgekit.models.weights import CHECKPOINT_NAME, load_weights, resolve_options
-from edgekit.models.zoo import build_model, model_name, with_sizes
+from edgekit.models.zoo import SE_PREFIX, build_model, model_name, with_sizes, with_squeeze_excite
 from edgekit.runtime.card import require_classifier
 from edgekit.runtime.preprocess import normalize
 
@@ -41,6 +41,7 @@ class HubRequest(msgspec.Struct, frozen=True, kw_only=True):
         width: Width multiplier, for `untrained` only; None for the variant's own.
         input_size: Pixels; None for the model's own (an untrained variant's is its paper's).
         untrained: Random weights (for tests and benchmarks).
+        squeeze_excite: A squeeze-and-excitation in every residual block; trained weights have it or not.
         seed: Of the random weights.
         fallback_spec: Preprocessing for an ONNX file that carries none; None for ImageNet's.
     """
@@ -49,6 +50,7 @@ class HubRequest(msgspec.Struct, frozen=True, kw_only=True):
     width: float | None = None
     input_size: int | None = None
     untrained: bool = False
+    squeeze_excite: bool = False
     seed: int = 0
     fallback_spec: PreprocessSpec | None = None
 
@@ -104,7 +106,8 @@ def load_hub(request: HubRequest) -> HubModel:
 
 
 def _load_onnx(request: HubRequest, path: Path) -> HubModel:
-    for what, is_given in (("width", request.width is not None), ("untrained", request.untrained)):
+    options = (("width", request.width is not None), ("untrained", request.untrained), ("se", request.squeeze_excite))
+    for what, is_given in options:
         if is_given:
             raise UsageError(
                 f"{path} is a finished model: --{what} cannot be applied to it",
@@ -145,6 +148,11 @@ def _load_trained(request: HubRequest) -> HubModel:
                 f"the weights of {request.model} have {what} {got:g}, asked for {wanted:g}",
                 hint="train that size with `edgekit train`, or use --untrained",
             )
+    if request.squeeze_excite and not name.startswith(SE_PREFIX):
+        raise UsageError(
+            f"the weights of {request.model} are of {name}, without squeeze-and-excitation",
+            hint=f"train it with `edgekit train {name} --se`, or use --untrained",
+        )
     return _from_torch(module, card.labels, card.preprocess, name, dataset=card.dataset)
 
 
@@ -152,6 +160,7 @@ def _load_untrained(request: HubRequest) -> HubModel:
     if request.model == "":
         raise UsageError("no model given")
     options = with_sizes(resolve_options(request.model), width=request.width, input_size=request.input_size)
+    options = with_squeeze_excite(options) if request.squeeze_excite else options
     torch.manual_seed(request.seed)
     module = build_model(options).eval()
     channels, size = options.in_channels, options.input_size

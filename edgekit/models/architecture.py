@@ -55,6 +55,8 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
             at stride 2 and an even size moves every window by one pixel.
         activation: Of the hidden layers; None for the architecture's own.
         batch_norm: False for convolutions with a bias in its place, as files hold them that were folded.
+        squeeze_excite: A squeeze-and-excitation in every residual block (Hu et al. 2017). Of a ResNet, the same network
+            as the variant "se_resnet...".
     """
 
     variant: str
@@ -67,6 +69,7 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     activation: ActivationName | None = None
     batch_norm: bool = True
     depth: int | None = None
+    squeeze_excite: bool = False
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +86,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
         max_input_size: Largest input in pixels that makes a sensible network.
         takes_depth: Whether `depth` is free.
         takes_conventions: Whether `padding`, `activation` and `batch_norm` are free.
+        takes_squeeze_excite: Whether `squeeze_excite` is free: it has residual blocks without one of their own.
     """
 
     name: str
@@ -95,3 +99,4 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     takes_depth: bool = False
     max_input_size: int = 1024
     takes_conventions: bool = False
+    takes_squeeze_excite: bool = False

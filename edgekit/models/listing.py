@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+
 import msgspec
 
 from edgekit.models.architecture import Architecture, Published
@@ -10,6 +13,32 @@ from edgekit.models.weights import embedded_card, embedded_names, weights_at_han
 from edgekit.models.zoo import ARCHITECTURES, find_architecture, model_name, parse_model_name
 
 FLOAT_BYTES = 4
+SIZES_PATH = Path(__file__).with_name("zoo_sizes.json")
+"""Measured sizes of packed files, written by tools/bench_zoo.py."""
+
+
+class PackedSize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bytes of the .ekz file of a variant, labels apart.
+
+    Args:
+        bits8_bytes: Weights on 8 bits.
+        bits6_bytes: Weights on 6 bits.
+        trained: Whether the weights were; those that the initialisation draws code in more bits.
+    """
+
+    bits8_bytes: int
+    bits6_bytes: int
+    trained: bool = False
+
+
+class PackedSizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file of measured sizes.
+
+    Args:
+        sizes: By variant.
+    """
+
+    sizes: dict[str, PackedSize]
 
 
 class ZooEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +56,7 @@ class ZooEntry(msgspec.Struct, frozen=True, kw_only=True):
         top1: Measured test accuracy of those weights, 0..1; None when there are none, or it is not in their card.
         published: Figures of the paper; None for aliases.
         year: Of the paper; None for aliases.
+        packed: Measured size of the packed files; None where it was not measured, and for aliases.
     """
 
     name: str
@@ -40,6 +70,7 @@ class ZooEntry(msgspec.Struct, frozen=True, kw_only=True):
     top1: float | None = None
     published: Published | None = None
     year: int | None = None
+    packed: PackedSize | None = None
 
 
 class ZooListing(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +95,12 @@ def list_systems() -> list[ZooEntry]:
     return sorted(entries, key=lambda entry: (entry.year or 0, entry.name))
 
 
+@cache
+def packed_sizes() -> dict[str, PackedSize]:
+    """Measured sizes by variant; of those that are in the file."""
+    return msgspec.json.decode(SIZES_PATH.read_bytes(), type=PackedSizes).sizes
+
+
 def encode_listing(entries: list[ZooEntry]) -> bytes:
     """The zoo as one JSON document: `{"models": [{"name", "num_params", "macs", ...}, ...]}`."""
     return msgspec.json.encode(ZooListing(models=tuple(entries)))
@@ -84,6 +121,7 @@ def _describe_variant(architecture: Architecture, variant: str) -> ZooEntry:
         weights=weights_at_hand(variant),
         published=published,
         year=architecture.year,
+        packed=packed_sizes().get(variant),
     )
 
 

@@ -17,8 +17,10 @@ ARCHITECTURES: Catalogue[Architecture] = Catalogue(
 MIN_INPUT_SIZE = 24
 """Pixels; the smallest input that leaves every architecture a map."""
 MAX_DEPTH = 48
-"""Blocks; twice those of the deepest network of the Vision Transformer's paper, and half as many again."""
+"""Blocks; half as many again as the deepest network of the Vision Transformer's paper has."""
 _SIZE_SUFFIX = re.compile(r"(?:_w(\d+(?:\.\d+)?))?(?:_d(\d+))?$")
+SE_PREFIX = "se_"
+"""Before the name of a residual network with squeeze-and-excitation."""
 
 
 def variant_names() -> tuple[str, ...]:
@@ -46,13 +48,17 @@ def parse_model_name(name: str) -> BuildOptions:
 
     The other sizes are those that the variant's published figures are for.
 
+    "se_" before the name of a residual network gives it squeeze-and-excitation.
+
     Raises:
         UnknownNameError: No such variant.
-        UsageError: A width or depth for an architecture that has none, or one that is not positive.
+        UsageError: A width or depth for an architecture that has none, one that is not positive, or "se_" before an
+            architecture without residual blocks.
     """
     match = _SIZE_SUFFIX.search(name)
     width, depth = match.groups() if match else (None, None)
     variant = name[: match.start()] if match else name
+    variant, is_excited = _split_prefix(variant)
     architecture = find_architecture(variant)
     published = architecture.variants[variant]
     options = BuildOptions(
@@ -62,7 +68,41 @@ def parse_model_name(name: str) -> BuildOptions:
         num_classes=published.num_classes,
         in_channels=published.in_channels,
         input_size=published.input_size,
+        squeeze_excite=is_excited,
     )
+    check_options(options, architecture)
+    return options
+
+
+def _split_prefix(variant: str) -> tuple[str, bool]:
+    """The variant in the catalogue, and whether "se_" was before it: "se_resnet18" is there by that name."""
+    bare = variant.removeprefix(SE_PREFIX)
+    if bare == variant:
+        return variant, False
+    try:
+        architecture = find_architecture(bare)
+    except UnknownNameError:
+        return variant, False  # the error is then about the name as it was given
+    return (variant, False) if architecture.name in _excited_families() else (bare, True)
+
+
+def _excited_families() -> tuple[str, ...]:
+    """Families whose names have the prefix as they are."""
+    return tuple(name.removeprefix(SE_PREFIX) for name in ARCHITECTURES.names if name.startswith(SE_PREFIX))
+
+
+def with_squeeze_excite(options: BuildOptions) -> BuildOptions:
+    """The options of the same network with squeeze-and-excitation, by the name that it has in the catalogue.
+
+    Raises:
+        UsageError: No residual blocks, or blocks that have it already.
+    """
+    architecture = find_architecture(options.variant)
+    if architecture.name.startswith(SE_PREFIX):
+        return options
+    if architecture.name in _excited_families():
+        return msgspec.structs.replace(options, variant=f"{SE_PREFIX}{options.variant}", squeeze_excite=False)
+    options = msgspec.structs.replace(options, squeeze_excite=True)
     check_options(options, architecture)
     return options
 
@@ -92,6 +132,12 @@ def check_options(options: BuildOptions, architecture: Architecture) -> None:
     for convention in ("padding", "activation", "batch_norm"):
         if not architecture.takes_conventions and getattr(options, convention) != getattr(own, convention):
             raise UsageError(f"{architecture.title} has no free {convention}, got {getattr(options, convention)!r}")
+    if options.squeeze_excite and not architecture.takes_squeeze_excite:
+        takers = [name for name in ARCHITECTURES.names if ARCHITECTURES.load(name).takes_squeeze_excite]
+        raise UsageError(
+            f"{architecture.title} takes no squeeze-and-excitation: it has no residual blocks of convolutions, or has it already",
+            hint=f"architectures that take it: {', '.join(takers)}",
+        )
     if options.num_classes < 2:
         raise UsageError(f"a classifier needs at least 2 classes, got {options.num_classes}")
 
@@ -100,7 +146,8 @@ def model_name(options: BuildOptions) -> str:
     """The name that `parse_model_name` reads: variant, and width and depth when they are not the variant's own."""
     width = "" if options.width is None else f"_w{options.width:g}"
     depth = "" if options.depth is None else f"_d{options.depth}"
-    return f"{options.variant}{width}{depth}"
+    name = f"{options.variant}{width}{depth}"
+    return f"{SE_PREFIX}{name}" if options.squeeze_excite else name
 
 
 def build_model(options: BuildOptions) -> nn.Module:
@@ -114,6 +161,8 @@ def build_model(options: BuildOptions) -> nn.Module:
         named = parse_model_name(options.variant)
         depth = named.depth if options.depth is None else options.depth
         options = msgspec.structs.replace(options, variant=named.variant, width=named.width, depth=depth)
+    if options.squeeze_excite:
+        options = with_squeeze_excite(options)
     architecture = find_architecture(options.variant)
     check_options(options, architecture)
     return architecture.build(options)

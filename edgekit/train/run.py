@@ -19,7 +19,7 @@ from edgekit.core.storage import write_text
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.checkpoint import CheckpointCard, read_card, save_checkpoint
 from edgekit.models.weights import CHECKPOINT_NAME, resolve_options
-from edgekit.models.zoo import build_model, check_options, find_architecture, with_sizes
+from edgekit.models.zoo import build_model, check_options, find_architecture, with_sizes, with_squeeze_excite
 from edgekit.train.device import choose_device, place
 from edgekit.train.feed import BatchMaker, MemoryFeed
 from edgekit.train.logs import HISTORY_NAME, RunLog
@@ -152,6 +152,8 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 def _make_plan(recipe: Recipe) -> _Plan:
     options = resolve_options(recipe.model.name)
+    if recipe.model.squeeze_excite:
+        options = with_squeeze_excite(options)
     if recipe.train.init is not None:
         options = as_initialized(options, recipe.train.init)
     splits = open_splits(recipe.data.name)

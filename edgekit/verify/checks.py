@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from edgekit.core.measurement import Accuracy, Agreement
@@ -15,6 +17,8 @@ MAX_DYNAMIC_MEAN_STEPS = 4.0
 """The same where activations are cut at run time: ONNX Runtime has one grid for all tokens, XNNPACK one for each."""
 MIN_UNLABELLED_AGREEMENT = 0.8
 """Without labels accuracy cannot be measured; a file that answers so differently from float is broken."""
+USUAL_LOGIT = 32.0
+"""Logits of trained classifiers stay below. Those of random weights may be in the hundreds: float32 is coarser."""
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +26,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         float_error: Largest logit difference of float ONNX and torch; None without a torch model.
+        largest_logit: Largest magnitude of a float logit.
         accuracy: "float", "onnx", "tflite" -> accuracy; empty when unlabelled.
         agreement: "onnx", "tflite" -> agreement with float.
         stored: "onnx", "tflite" -> what the file holds.
@@ -35,6 +40,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     float_error: float | None
+    largest_logit: float
     accuracy: dict[str, Accuracy]
     agreement: dict[str, Agreement]
     stored: dict[str, StoredFile]
@@ -53,11 +59,14 @@ def judge(findings: Findings, *, max_drop: float, max_float_error: float) -> tup
     Args:
         findings: What was measured.
         max_drop: Largest loss of top-1 accuracy against float, in points.
-        max_float_error: Largest logit difference between torch and float ONNX.
+        max_float_error: Largest logit difference between torch and float ONNX, for logits of up to `USUAL_LOGIT`;
+            in proportion for larger ones.
     """
     checks: list[Check] = []
     difference = findings.difference
     if findings.float_error is not None:
+        if math.isfinite(findings.largest_logit):
+            max_float_error *= max(1.0, findings.largest_logit / USUAL_LOGIT)
         checks.append(
             Check(
                 name="float ONNX equals torch",

@@ -115,6 +115,7 @@ def _measure(
     steps = np.rint(np.abs(logits["onnx"] - logits["tflite"]) / step)
     findings = Findings(
         float_error=None if float_onnx is None else float_onnx.max_abs_error,
+        largest_logit=float(np.abs(logits["float"]).max()),
         accuracy={} if found.labels is None else {name: accuracy(logits[name], found.labels) for name in logits},
         agreement=agreements,
         stored=stored,

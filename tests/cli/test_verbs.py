@@ -41,7 +41,8 @@ def test_zoo_table_of_sizes_sets_the_compact_beside_the_classic(monkeypatch: pyt
     assert rows.keys() >= set(variant_names())
     years = [int(line.split()[1]) for line in lines[1:] if line.split()[0] in variant_names()]
     assert years == sorted(years)
-    assert re.search(r"2012 +61\.10 M +714 M +244\.4 MB +56\.5 % +79\.1 %", rows["alexnet"])
+    packed = r"~\d+\.\d\d MB"  # of random weights
+    assert re.search(rf"2012 +61\.10 M +714 M +244\.4 MB +{packed} +{packed} +56\.5 % +79\.1 %", rows["alexnet"])
     assert re.search(r"4\.9 MB", rows["squeezenet1_1"])
 
 
@@ -199,3 +200,25 @@ def test_untrained_architectures_go_through_the_whole_pipeline(model: str, tmp_p
     assert outcome.document["trained"] is False
     assert all(check["passed"] for check in outcome.document["checks"])
     assert edgekit("verify", tmp_path / "run").code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "width"), [("resnet18", "0.25"), ("mobilenet_v2", "0.35")])
+def test_se_gives_a_residual_network_its_squeeze_and_excitation(model: str, width: str, tmp_path: Path) -> None:
+    few = ("--set", "verify.num_pictures=32", "--set", "quantize.num_calibration=16", "--no-bench")
+    sizes = ("--width", width, "--input-size", "32")
+
+    outcome = edgekit("compress", model, "--se", "--untrained", *sizes, "--out", tmp_path / "run", "--json", *few)
+
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["model"] == f"se_{model}_w{width}"
+    assert all(check["passed"] for check in outcome.document["checks"])
+    excites = [row for row in outcome.document["layers"] if row["name"].endswith(".excite")]
+    assert len(excites) == (8 if model == "resnet18" else 17)
+    assert edgekit("verify", tmp_path / "run").code == 0
+
+
+def test_se_is_refused_where_it_has_no_place(tmp_path: Path) -> None:
+    outcome = edgekit("export", "vgg16", "--se", "--untrained", "--out", tmp_path / "vgg.onnx")
+
+    assert_fails(outcome, 2, "VGG takes no squeeze-and-excitation", "resnet")

@@ -38,6 +38,8 @@ VARIANTS = (
     "resnet18_w0.25",
     "resnet50_w0.25",
     "se_resnet50_w0.25",
+    "se_mobilenet_v2_w0.5",
+    "se_shufflenet_v1_x0_5_g3",
     "densenet121_w0.25",
     "lenet_300_100",
     "lenet5",
@@ -79,7 +81,7 @@ def test_float_file_is_right_and_one_partition(network: tuple[Graph, np.ndarray]
 
     np.testing.assert_allclose(run(content, to_nhwc(x)), run_float(graph, x)[graph.output], atol=1e-4)
     assert is_wholly_delegated(content) or "LRN" in {node.op for node in graph.nodes}
-    assert operators(content)["TRANSPOSE"] <= (NUM_UNITS if graph.name.startswith("shufflenet_v1") else 0)
+    assert operators(content)["TRANSPOSE"] <= (NUM_UNITS if "shufflenet_v1" in graph.name else 0)
 
 
 def test_int8_file_is_close_integer_throughout_and_one_partition(network: tuple[Graph, np.ndarray]) -> None:
@@ -95,7 +97,7 @@ def test_int8_file_is_close_integer_throughout_and_one_partition(network: tuple[
     assert 10 * np.log10(np.sum(real**2) / np.sum((answer - real) ** 2)) > floor
     assert is_wholly_delegated(content) or "LRN" in {node.op for node in graph.nodes}
     assert all(tensor.type != 0 for tensor in tensors(content).values())
-    assert operators(content)["TRANSPOSE"] <= (NUM_UNITS if graph.name.startswith("shufflenet_v1") else 0)
+    assert operators(content)["TRANSPOSE"] <= (NUM_UNITS if "shufflenet_v1" in graph.name else 0)
 
 
 @pytest.mark.parametrize(("num_channels", "size"), [(1, 28), (3, 29), (3, 32)])

@@ -225,8 +225,13 @@ def check_architecture(options: BuildOptions) -> None:
 
     graph = trace(module, x.shape[1:], name=options.variant)
 
-    expected = run_torch(module, x)
-    np.testing.assert_allclose(run_graph(graph, x), expected, atol=3e-5 * max(1.0, np.abs(expected).max()))
+    # What the same network is off by in torch is the measure: it grows with depth, and differs between networks.
+    with torch.inference_mode():
+        exact = copy.deepcopy(module).double()(torch.from_numpy(x).double()).numpy()
+    spread = np.abs(run_torch(module, x) - exact).max()
+    np.testing.assert_allclose(
+        run_graph(graph, x), exact, rtol=0, atol=5 * spread + 1e-6 * max(1.0, np.abs(exact).max())
+    )
     assert graph.shapes[graph.output] == (1, options.num_classes)
 
 

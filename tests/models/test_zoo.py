@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from edgekit.core.errors import UnknownNameError, UsageError
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.counting import count_macs, count_params, measure
-from edgekit.models.layers import ChannelShuffle
-from edgekit.models.zoo import build_model, model_name, parse_model_name, with_sizes
+from edgekit.models.layers import ChannelShuffle, SqueezeExcite
+from edgekit.models.zoo import build_model, model_name, parse_model_name, with_sizes, with_squeeze_excite
 from edgekit.train.device import place
 
 CPU = torch.device("cpu")
@@ -237,3 +237,47 @@ def test_conventions_change_no_weight_but_batch_norm(variant: str) -> None:
     own_activation = nn.ReLU if variant == "mobilenet_v1" else nn.ReLU6
     assert {type(layer) for layer in own.modules() if isinstance(layer, nn.ReLU | nn.ReLU6)} == {own_activation}
     assert count_macs(same, (3, 224, 224)) == count_macs(own, (3, 224, 224))
+
+
+@pytest.mark.parametrize("variant", ["resnet18", "resnet34", "resnet50"])
+def test_squeeze_excite_of_a_resnet_is_the_catalogues_own_variant(variant: str) -> None:
+    options = BuildOptions(variant=variant, width=0.125, num_classes=7, in_channels=1, input_size=28)
+
+    named = with_squeeze_excite(options)
+
+    assert (named.variant, named.squeeze_excite, model_name(named)) == (f"se_{variant}", False, f"se_{variant}_w0.125")
+    assert with_squeeze_excite(named) == named
+    flagged = build_model(msgspec.structs.replace(options, squeeze_excite=True)).state_dict()
+    assert {key: value.shape for key, value in flagged.items()} == {
+        key: value.shape for key, value in build_model(named).state_dict().items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "num_blocks"), [("se_mobilenet_v2_w0.5", 17), ("se_mobilenet_v2", 17), ("se_shufflenet_v1_x0_5_g3", 16)]
+)
+def test_squeeze_excite_is_in_every_residual_block(name: str, num_blocks: int) -> None:
+    options = parse_model_name(name)
+    network, plain = build_model(options), build_model(parse_model_name(name.removeprefix("se_")))
+
+    excites = [layer for layer in network.modules() if isinstance(layer, SqueezeExcite)]
+
+    assert model_name(options) == name
+    assert options.squeeze_excite
+    assert len(excites) == num_blocks
+    added = sum(weight.numel() for layer in excites for weight in layer.parameters())
+    assert count_params(network) == count_params(plain) + added
+
+
+@pytest.mark.parametrize("variant", ["vgg16", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5"])
+def test_squeeze_excite_is_refused_where_it_has_no_place(variant: str) -> None:
+    with pytest.raises(UsageError, match="takes no squeeze-and-excitation") as caught:
+        parse_model_name(f"se_{variant}")
+
+    assert caught.value.hint is not None
+    assert "mobilenet_v2" in caught.value.hint
+
+
+def test_unknown_variant_is_named_as_it_was_given_when_it_begins_with_se() -> None:
+    with pytest.raises(UnknownNameError, match="'se_resnet19'"):
+        parse_model_name("se_resnet19")

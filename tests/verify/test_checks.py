@@ -29,6 +29,7 @@ def agreement(top1: float = 1.0) -> Agreement:
 def findings(**changes: Any) -> Findings:
     values: dict[str, Any] = {
         "float_error": 1e-6,
+        "largest_logit": 20.0,
         "accuracy": {"float": accuracy(0.9), "onnx": accuracy(0.9), "tflite": accuracy(0.9)},
         "agreement": {"onnx": agreement(), "tflite": agreement()},
         "stored": {"onnx": stored(), "tflite": stored()},
@@ -54,6 +55,10 @@ def test_good_files_meet_every_bar_and_name_no_layer() -> None:
     assert len(checks) == 7
 
 
+def test_float_bar_grows_with_logits_that_are_larger_than_a_trained_classifiers() -> None:
+    assert missed(findings(float_error=1.9e-4, largest_logit=64.0)) == {}
+
+
 def test_float_bar_is_left_out_without_a_torch_model() -> None:
     names = [check.name for check in judge(findings(float_error=None), max_drop=1.0, max_float_error=1e-4)]
 
@@ -65,6 +70,9 @@ def test_float_bar_is_left_out_without_a_torch_model() -> None:
     [
         ({"float_error": 2e-4}, "float ONNX equals torch", None),
         ({"float_error": float("nan")}, "float ONNX equals torch", None),
+        ({"float_error": 2e-4, "largest_logit": 32.0}, "float ONNX equals torch", None),
+        ({"float_error": 2.1e-4, "largest_logit": 64.0}, "float ONNX equals torch", None),
+        ({"float_error": float("inf"), "largest_logit": float("inf")}, "float ONNX equals torch", None),
         ({"stored": {"tflite": stored("conv2", "conv3")}}, "TFLite is integer throughout", "conv2"),
         ({"stored": {"onnx": stored(num_weighted=0)}}, "ONNX is integer throughout", None),
         ({"difference": Difference(layer="a:0", what="x")}, "TFLite and ONNX hold the same integers", "a:0"),

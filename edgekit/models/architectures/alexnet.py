@@ -75,7 +75,11 @@ ARCHITECTURE = Architecture(
     year=2012,
     variants={
         "alexnet": Published(
-            num_params=61_100_840, macs=714_000_000, source="torchvision (AlexNet_Weights)", top1=56.5, top5=79.1
+            num_params=61_100_840,
+            macs=714_000_000,
+            source="torchvision (AlexNet_Weights.IMAGENET1K_V1)",
+            top1=56.5,
+            top5=79.1,
         )
     },
     build=AlexNet,

@@ -5,7 +5,15 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from edgekit.models.architecture import Architecture, BuildOptions, Published
-from edgekit.models.layers import SMALL_IMAGE, ConvMaker, GlobalAveragePool, initialize, kept_strides, make_divisible
+from edgekit.models.layers import (
+    SMALL_IMAGE,
+    ConvMaker,
+    GlobalAveragePool,
+    SqueezeExcite,
+    initialize,
+    kept_strides,
+    make_divisible,
+)
 
 # (expansion, output channels, repeats, stride of the first)
 STAGES = (
@@ -21,16 +29,31 @@ LAST_CHANNELS = 1280
 
 
 class InvertedResidual(nn.Module):
-    """Expand 1x1, depthwise 3x3, project 1x1 without activation; shortcut where the shape stays."""
+    """Expand 1x1, depthwise 3x3, project 1x1 without activation; shortcut where the shape stays.
 
-    def __init__(self, convs: ConvMaker, channels: tuple[int, int], stride: int, expansion: int) -> None:
+    A squeeze-and-excitation stands behind the depthwise layer, where the channels are many, with a hidden layer of a
+    quarter of the block's inputs, as in MnasNet (Tan et al. 2018, arXiv:1807.11626, section 4.2).
+
+    Args:
+        convs: Makes the convolutions.
+        channels: Inputs and outputs.
+        block: Stride of the depthwise layer, and expansion.
+        excited: Whether the block has a squeeze-and-excitation.
+    """
+
+    def __init__(
+        self, convs: ConvMaker, channels: tuple[int, int], block: tuple[int, int], *, excited: bool = False
+    ) -> None:
         super().__init__()
         in_channels, out_channels = channels
+        stride, expansion = block
         hidden = in_channels * expansion
         layers: list[nn.Module] = []
         if expansion != 1:
             layers.append(convs.make((in_channels, hidden), 1))
         layers.append(convs.make((hidden, hidden), 3, stride, groups=hidden))
+        if excited:
+            layers.append(SqueezeExcite(hidden, max(1, in_channels // 4)))
         layers.append(convs.make((hidden, out_channels), 1, activated=False))
         self.conv = nn.Sequential(*layers)
         self.has_shortcut = stride == 1 and in_channels == out_channels
@@ -55,7 +78,8 @@ class MobileNetV2(nn.Module):
             out_channels = make_divisible(stage_channels * width)
             for repeat in range(repeats):
                 step = stride if repeat == 0 else 1
-                layers.append(InvertedResidual(convs, (channels, out_channels), step, expansion))
+                block = (step, expansion)
+                layers.append(InvertedResidual(convs, (channels, out_channels), block, excited=options.squeeze_excite))
                 channels = out_channels
         # The paper never narrows the last layer: it carries a thousand classes. Small pictures have few.
         small = options.input_size <= SMALL_IMAGE
@@ -88,4 +112,5 @@ ARCHITECTURE = Architecture(
     build=MobileNetV2,
     takes_width=True,
     takes_conventions=True,
+    takes_squeeze_excite=True,
 )

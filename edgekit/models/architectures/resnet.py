@@ -51,7 +51,8 @@ class Residual(nn.Module):
             layers.append(conv_bn(in_channels, inner, 3, stride, activation=nn.ReLU))
             layers.append(conv_bn(inner, out_channels, 3, activation=None))
         self.body = nn.Sequential(*layers)
-        self.excite = SqueezeExcite(out_channels, out_channels // EXCITATION) if excited else nn.Identity()
+        squeezed = max(1, out_channels // EXCITATION)
+        self.excite = SqueezeExcite(out_channels, squeezed) if excited else nn.Identity()
         changes = stride != 1 or in_channels != out_channels
         self.shortcut = conv_bn(in_channels, out_channels, 1, stride, activation=None) if changes else nn.Identity()
         self.out_channels = out_channels
@@ -117,4 +118,5 @@ ARCHITECTURE = Architecture(
     },
     build=ResNet,
     takes_width=True,
+    takes_squeeze_excite=True,
 )

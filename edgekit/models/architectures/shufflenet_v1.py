@@ -9,17 +9,38 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.models.architecture import Architecture, BuildOptions, Published
-from edgekit.models.layers import SMALL_IMAGE, ChannelShuffle, GlobalAveragePool, conv_bn, initialize, kept_strides
+from edgekit.models.layers import (
+    SMALL_IMAGE,
+    ChannelShuffle,
+    GlobalAveragePool,
+    SqueezeExcite,
+    conv_bn,
+    initialize,
+    kept_strides,
+)
 
 STAGE2_CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
 REPEATS = (4, 8, 4)
+EXCITATION = 16
+"""Channels by those of a squeezed layer (Hu et al. 2017, section 6.1)."""
 
 
 class ShuffleUnit(nn.Module):
-    """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1; residual add, or average pool and concatenation at stride 2."""
+    """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1; residual add, or average pool and concatenation at stride 2.
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int, *, first: bool) -> None:
+    Args:
+        channels: Inputs and outputs.
+        stride: Of the depthwise layer.
+        groups: Of the pointwise layers.
+        first: Whether it is the network's first unit.
+        excited: Whether the branch ends in a squeeze-and-excitation (Hu et al. 2017, fig. 3).
+    """
+
+    def __init__(
+        self, channels: tuple[int, int], stride: int, groups: int, *, first: bool, excited: bool = False
+    ) -> None:
         super().__init__()
+        in_channels, out_channels = channels
         self.stride = stride
         bottleneck = _round_up(out_channels // 4, groups)
         branch_channels = out_channels - in_channels if stride == 2 else out_channels
@@ -28,12 +49,14 @@ class ShuffleUnit(nn.Module):
         self.shuffle = ChannelShuffle(groups) if groups > 1 else nn.Identity()
         self.depthwise = conv_bn(bottleneck, bottleneck, 3, stride, groups=bottleneck, activation=None)
         self.expand = conv_bn(bottleneck, branch_channels, 1, groups=groups, activation=None)
+        squeezed = max(1, branch_channels // EXCITATION)
+        self.excite = SqueezeExcite(branch_channels, squeezed) if excited else nn.Identity()
         self.pool = nn.AvgPool2d(3, 2, 1) if stride == 2 else nn.Identity()
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, c, h, w] -> [n, c', h / stride, w / stride]."""
-        branch = self.expand(self.depthwise(self.shuffle(self.compress(x))))
+        branch = self.excite(self.expand(self.depthwise(self.shuffle(self.compress(x)))))
         if self.stride == 2:
             # x is not negative (it left a ReLU), so ReLU(cat(pool(x), branch)) needs it on one side only: then it
             # joins the convolution, and both sides of the concatenation share one grid.
@@ -77,7 +100,12 @@ class ShuffleNetV1(nn.Module):
             out_channels = _round_up(round(STAGE2_CHANNELS[groups] * scale) * 2**stage, groups)
             for repeat in range(repeats):
                 stride = 2 if repeat == 0 else 1
-                layers.append(ShuffleUnit(channels, out_channels, stride, groups, first=stage == 0 and repeat == 0))
+                is_first = stage == 0 and repeat == 0
+                layers.append(
+                    ShuffleUnit(
+                        (channels, out_channels), stride, groups, first=is_first, excited=options.squeeze_excite
+                    )
+                )
                 channels = out_channels
         self.features = nn.Sequential(*layers)
         self.pool = GlobalAveragePool()
@@ -121,4 +149,5 @@ ARCHITECTURE = Architecture(
     },
     build=ShuffleNetV1,
     takes_width=True,
+    takes_squeeze_excite=True,
 )

@@ -93,8 +93,12 @@ ARCHITECTURE = Architecture(
     paper="Iandola et al. 2016, SqueezeNet, arXiv:1602.07360",
     year=2016,
     variants={
-        "squeezenet1_0": Published(num_params=1_248_424, macs=819_000_000, source="torchvision", top1=58.1),
-        "squeezenet1_1": Published(num_params=1_235_496, macs=349_000_000, source="torchvision", top1=58.2),
+        "squeezenet1_0": Published(
+            num_params=1_248_424, macs=819_000_000, source="torchvision (IMAGENET1K_V1)", top1=58.1, top5=80.4
+        ),
+        "squeezenet1_1": Published(
+            num_params=1_235_496, macs=349_000_000, source="torchvision (IMAGENET1K_V1)", top1=58.2, top5=80.6
+        ),
     },
     build=SqueezeNet,
     takes_width=True,

@@ -75,12 +75,16 @@ ARCHITECTURE = Architecture(
         "vgg16": Published(
             num_params=138_357_544,
             macs=15_300_000_000,
-            source="torchvision (parameters); Howard et al. 2017, table 8 (MACs, top-1); torchvision (top-5)",
+            source="Howard et al. 2017, table 8 (MACs, top-1); torchvision (VGG16_Weights: parameters, top-5)",
             top1=71.5,
             top5=90.4,
         ),
         "vgg19": Published(
-            num_params=143_667_240, macs=19_630_000_000, source="torchvision (VGG19_Weights)", top1=72.4, top5=90.9
+            num_params=143_667_240,
+            macs=19_630_000_000,
+            source="torchvision (VGG19_Weights.IMAGENET1K_V1)",
+            top1=72.4,
+            top5=90.9,
         ),
     },
     build=VGG,

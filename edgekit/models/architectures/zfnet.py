@@ -95,7 +95,11 @@ ARCHITECTURE = Architecture(
     year=2013,
     variants={
         "zfnet": Published(
-            num_params=None, macs=None, source="paper, table 2 (accuracy); it gives no counts", top1=61.6, top5=83.5
+            num_params=None,
+            macs=None,
+            source="paper, table 2 (one network as in figure 3; no counts)",
+            top1=61.6,
+            top5=83.5,
         )
     },
     build=ZFNet,
