@@ -1,1 +1,1 @@
-"""Pictures changed on purpose, to see whether a model's answer changes with them: uint8 pictures in and out."""
+"""Pictures changed on purpose: attacks, fooling images, corruptions, movements. Pictures in, pictures out."""

@@ -88,7 +88,7 @@ def corrupt(corruption: Corruption, pictures: Pictures, severity: int, rng: np.r
     parameters = (corruption.small if side <= SMALL_SIDE else corruption.large)[severity - 1]
     changed = np.empty_like(pictures)
     for start in range(0, len(pictures), _CHUNK):
-        values = pictures[start : start + _CHUNK].astype(np.float32) / np.float32(255)
+        values = np.divide(pictures[start : start + _CHUNK], 255, dtype=np.float32)
         changed[start : start + _CHUNK] = to_pixels(corruption.change(values, parameters, rng))
     return changed
 

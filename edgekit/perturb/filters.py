@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from edgekit.perturb.corruption import Floats
+
+Drawn: TypeAlias = npt.NDArray[Any]
+"""What OpenCV gives back: its stubs do not say of which type."""
 
 _TRUNCATE = 4.0
 """Standard deviations at which a Gaussian ends."""
@@ -28,15 +32,15 @@ def blur(pictures: Floats, sigma: float) -> Floats:
 
 def filter_each(pictures: Floats, kernels: Sequence[npt.NDArray[np.float32]]) -> Floats:
     """Correlate each picture with a kernel of its own, or all with the only one; edges are repeated."""
-    several = iter(kernels * len(pictures) if len(kernels) == 1 else kernels)
+    several = iter([*kernels] * len(pictures) if len(kernels) == 1 else kernels)
     return map_pictures(pictures, lambda one: cv2.filter2D(one, -1, next(several), borderType=cv2.BORDER_REPLICATE))
 
 
-def map_pictures(pictures: Floats, change: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]) -> Floats:
+def map_pictures(pictures: Floats, change: Callable[[npt.NDArray[np.float32]], Drawn]) -> Floats:
     """Change one picture after the other; OpenCV drops a channel dimension of 1, which is put back."""
     changed = np.empty_like(pictures)
     for index, picture in enumerate(pictures):
-        changed[index] = change(picture).reshape(picture.shape)
+        changed[index] = np.reshape(change(picture), picture.shape)
     return changed
 
 
@@ -76,7 +80,7 @@ def zoom(picture: npt.NDArray[np.float32], factor: float) -> npt.NDArray[np.floa
     height, width = picture.shape[:2]
     matrix = np.array([[factor, 0, (1 - factor) * (width - 1) / 2], [0, factor, (1 - factor) * (height - 1) / 2]])
     zoomed = cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return zoomed.reshape(picture.shape)
+    return np.reshape(np.asarray(zoomed, np.float32), picture.shape)
 
 
 def plasma(num: int, size: tuple[int, int], decay: float, rng: np.random.Generator) -> Floats:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import cv2
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from edgekit.core.errors import UsageError
 from edgekit.perturb.corruption import Pictures, check_pictures
@@ -91,13 +90,13 @@ def rescale(pictures: Pictures, factor: float, rng: np.random.Generator) -> Pict
 def _warp(pictures: Pictures, factor: float, degrees: float) -> Pictures:
     check_pictures(pictures)
     height, width = pictures.shape[1:3]
-    matrix: npt.NDArray[np.float64] = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, factor)
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, factor)
     moved = np.empty_like(pictures)
     for index, picture in enumerate(pictures):
         warped = cv2.warpAffine(
             picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
-        moved[index] = warped.reshape(picture.shape)
+        moved[index] = np.reshape(warped, picture.shape)
     return moved
 
 

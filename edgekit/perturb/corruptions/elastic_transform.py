@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.perturb.corruption import Corruption, Floats
-from edgekit.perturb.filters import map_pictures
+from edgekit.perturb.filters import Drawn, map_pictures
 
 
 def _change(pictures: Floats, rubber: tuple[float, float, float], rng: np.random.Generator) -> Floats:
@@ -20,7 +20,7 @@ def _change(pictures: Floats, rubber: tuple[float, float, float], rng: np.random
     jump, drift, smoothness = (share * side for share in rubber)
     columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
 
-    def stretch(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def stretch(picture: npt.NDArray[np.float32]) -> Drawn:
         matrix = _jumping(height, width, jump, rng)
         jumped = cv2.warpAffine(picture, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
         across, down = (_field((height, width), drift, smoothness, rng) for _ in range(2))
@@ -29,7 +29,7 @@ def _change(pictures: Floats, rubber: tuple[float, float, float], rng: np.random
     return map_pictures(pictures, stretch)
 
 
-def _jumping(height: int, width: int, jump: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _jumping(height: int, width: int, jump: float, rng: np.random.Generator) -> Drawn:
     """The affine map that moves three points about the centre by up to `jump` pixels each way."""
     centre = np.array([width, height], np.float32) // 2
     reach = min(height, width) // 3

@@ -8,7 +8,7 @@ from edgekit.perturb.corruption import Corruption, Floats
 
 
 def _change(pictures: Floats, deviation: float, rng: np.random.Generator) -> Floats:
-    return pictures + deviation * rng.standard_normal(pictures.shape, np.float32)
+    return pictures + np.float32(deviation) * rng.standard_normal(pictures.shape, np.float32)
 
 
 CORRUPTION = Corruption(

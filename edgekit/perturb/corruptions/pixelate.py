@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from edgekit.perturb.corruption import Corruption, Floats
-from edgekit.perturb.filters import map_pictures
+from edgekit.perturb.filters import Drawn, map_pictures
 
 
 def _change(pictures: Floats, share: float, rng: np.random.Generator) -> Floats:
@@ -14,7 +14,7 @@ def _change(pictures: Floats, share: float, rng: np.random.Generator) -> Floats:
     height, width = pictures.shape[1:3]
     fewer = (max(1, round(width * share)), max(1, round(height * share)))
 
-    def squares(picture: Floats) -> Floats:
+    def squares(picture: Floats) -> Drawn:
         shrunk = cv2.resize(picture, fewer, interpolation=cv2.INTER_AREA)
         return cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
