@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekit.api import classify, compress, evaluate, evaluate_file, export, pack, train, unpack, verify
+    from edgekit.api import classify, compress, evaluate, evaluate_file, export, pack, robustness, train, unpack, verify
     from edgekit.core.errors import EdgekitError
 
 __version__ = "0.1.0"
@@ -29,6 +29,7 @@ __all__ = [
     "evaluate_file",
     "export",
     "pack",
+    "robustness",
     "train",
     "unpack",
     "verify",

@@ -1,4 +1,4 @@
-"""`edgekit evaluate`: every metric of a model, alone or beside another."""
+"""`edgekit evaluate`: every metric of a model, alone or beside another; or its robustness."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from edgekit.cli.console import Bars, note, print_document, show, unreadable_lines
+from edgekit.cli.robustness import RobustnessJob, RobustnessOptions, run_robustness
+from edgekit.core.errors import UsageError
 
 
 def evaluate(
@@ -21,14 +23,61 @@ def evaluate(
         str | None, typer.Option("--vs", metavar="OTHER", help="Another model to compare with on the same pictures.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Write evaluate.html and evaluate.json there.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Write the page and the JSON document there.")
     ] = None,
     top: Annotated[list[int] | None, typer.Option("--top", help="Also measure top-k; may be given again.")] = None,
     pictures: Annotated[int | None, typer.Option(min=1, help="Only so many, drawn from all classes.")] = None,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness", help="Measure robustness instead, before and after compression: 500 pictures, 200 attacked."
+        ),
+    ] = False,
+    float_model: Annotated[
+        str | None,
+        typer.Option(
+            "--float", metavar="MODEL", help="Robustness: the model before compression, if not the run's own."
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Robustness: a robustness.json whose first model has corruption error 100."),
+    ] = None,
+    epsilon: Annotated[
+        list[str] | None,
+        typer.Option(help="Robustness: largest change of a pixel, as 8/255 or 0.03; may be given again."),
+    ] = None,
+    attacked: Annotated[int | None, typer.Option(min=1, help="Robustness: so many pictures are attacked.")] = None,
+    queries: Annotated[
+        int | None, typer.Option(min=1, help="Robustness: answers that the square attack may ask for (200).")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Measure accuracy, per-class scores, ROC and calibration, through the runtime and preprocessing of the board."""
+    options = RobustnessOptions(
+        float_model=float_model,
+        reference=reference,
+        epsilons=tuple(epsilon or ()),
+        attacked=attacked,
+        queries=queries,
+    )
+    if robustness:
+        if top:
+            raise UsageError("--top does not go with --robustness, which counts top-1", hint="leave one of them out")
+        job = RobustnessJob(
+            model=model,
+            data=data,
+            vs=vs,
+            out=out,
+            num_pictures=pictures,
+            num_threads=threads,
+            as_json=as_json,
+            command=str(context.obj or ""),
+        )
+        run_robustness(job, options)
+        return
+    options.refuse()
     from edgekit.report.evaluation_files import write_evaluation
     from edgekit.report.evaluation_text import render_evaluation
     from edgekit.report.files import encode_report, without_surrogates
