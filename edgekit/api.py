@@ -168,7 +168,7 @@ def robustness(
     request = RobustnessRequest(
         lineup=LineupRequest(
             model=str(model),
-            vs=None if vs is None else str(vs),
+            vs=() if vs is None else (str(vs),),
             float_model=None if float_model is None else str(float_model),
         ),
         data=str(data),

@@ -35,9 +35,7 @@ def evaluate(
     ] = False,
     float_model: Annotated[
         str | None,
-        typer.Option(
-            "--float", metavar="MODEL", help="Robustness: the model before compression, if not the run's own."
-        ),
+        typer.Option("--float", metavar="MODEL", help="Robustness: the model before compression."),
     ] = None,
     reference: Annotated[
         Path | None,

@@ -72,7 +72,12 @@ def run_robustness(job: RobustnessJob, options: RobustnessOptions) -> None:
     from edgekit.verify.robustness import RobustnessRequest, measure_robustness
 
     request = RobustnessRequest(
-        lineup=LineupRequest(model=job.model, vs=job.vs, float_model=options.float_model, num_threads=job.num_threads),
+        lineup=LineupRequest(
+            model=job.model,
+            vs=() if job.vs is None else (job.vs,),
+            float_model=options.float_model,
+            num_threads=job.num_threads,
+        ),
         data=job.data,
         settings=choose_settings(job.num_pictures, options),
         reference=None if options.reference is None else read_robustness(options.reference),

@@ -237,8 +237,8 @@ class RobustnessSettings(msgspec.Struct, frozen=True, kw_only=True):
     epsilons: tuple[float, ...] = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
     num_steps: int = 10
     num_queries: int = 200
-    num_fooling: int = 50
-    num_generations: int = 1000
+    num_fooling: int = 30
+    num_generations: int = 500
     seed: int = 0
 
 

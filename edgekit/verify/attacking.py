@@ -25,7 +25,7 @@ TITLES: dict[AttackKind, str] = {
     "square": "square attack, answers only",
 }
 _CHUNK = 50
-_MAX_STEPS = 500
+_MAX_STEPS = 200
 """Gradient steps that a fooling picture may take."""
 
 

@@ -39,13 +39,13 @@ class LineupRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         model: What `open_contender` takes.
-        vs: Another one beside it; None for none.
+        vs: Others beside it.
         float_model: The model before compression; None to find it (a run's own origin, or `vs`).
         num_threads: Threads of the runtime.
     """
 
     model: str
-    vs: str | None = None
+    vs: tuple[str, ...] = ()
     float_model: str | None = None
     num_threads: int = 2
 
@@ -80,15 +80,15 @@ def open_lineup(request: LineupRequest) -> Lineup:
     """Open the models, and put the one before compression first.
 
     That is the one of `float_model`; else the model itself where it is float; else the origin of its run (its
-    `float.onnx`, where the origin is gone); else that of `vs` where it is float. Where there is none, the model itself
-    comes first, and nothing follows a gradient.
+    `float.onnx`, where the origin is gone); else the first of `vs` where it is float. Where there is none, the model
+    itself comes first, and nothing follows a gradient.
 
     Raises:
         UsageError: Models that want their pictures in other sizes, or as `open_contender` raises it.
         EdgekitError: As `open_contender` and `load_hub` raise it.
     """
     main = _open(request.model, request.num_threads)
-    beside = None if request.vs is None else _open(request.vs, request.num_threads, main.contender.spec)
+    beside = [_open(name, request.num_threads, main.contender.spec) for name in request.vs]
     notes: list[str] = []
     if request.float_model is not None:
         first: _Entry | None = _open(request.float_model, request.num_threads, main.contender.spec)
@@ -96,9 +96,9 @@ def open_lineup(request: LineupRequest) -> Lineup:
         first = None
     else:
         first = _open_origin(request, main, notes)
-        if first is None and beside is not None and beside.is_float:
-            first, beside = beside, None
-    entries = [entry for entry in (first, main, beside) if entry is not None]
+        if first is None and beside and beside[0].is_float:
+            first, beside = beside[0], beside[1:]
+    entries = [*([] if first is None else [first]), main, *beside]
     _check_alike([entry.contender for entry in entries])
     return Lineup(
         contenders=tuple(entry.contender for entry in entries),
