@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,13 @@ import typer
 
 from edgekit.cli.compress import read_recipe
 from edgekit.cli.console import Bars, note, print_json, show
+
+
+class Adversarial(str, enum.Enum):
+    """What attacks the pictures that are learnt from."""
+
+    FGSM = "fgsm"
+    PGD = "pgd"
 
 
 def train(
@@ -24,11 +32,14 @@ def train(
     input_size: Annotated[int | None, typer.Option(help="Square input, in pixels.")] = None,
     init: Annotated[str | None, typer.Option(help="Run folder, checkpoint or alias to start from.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Run folder, checkpoint or alias to distil from.")] = None,
+    adversarial: Annotated[Adversarial | None, typer.Option(help="Learn from pictures under attack.")] = None,
+    epsilon: Annotated[float | None, typer.Option(help="The attack's largest change, as a share of 0..255.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training pictures.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where this run folder stopped.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
 ) -> None:
     """Train an architecture; weights, curves and logs go into a run folder."""
+    from edgekit.core.errors import UsageError
     from edgekit.pipeline import train_run
     from edgekit.train.shipped import find_recipe
 
@@ -38,6 +49,8 @@ def train(
         ("model.input_size", input_size),
         ("train.init", init),
         ("train.teacher", teacher),
+        ("train.adversarial", None if adversarial is None else adversarial.value),
+        ("train.adversarial_epsilon", epsilon),
         ("train.epochs", epochs),
     ):
         settings += [] if value is None else [f"{key}={value}"]
@@ -45,6 +58,8 @@ def train(
     if recipe is not None:
         note(f"recipe {recipe}")
     resolved = read_recipe(model, data, recipe, settings)
+    if epsilon is not None and resolved.train.adversarial is None:
+        raise UsageError("--epsilon is for the attack of --adversarial: none is asked for", hint="--adversarial fgsm")
     run_dir = out or Path("runs") / f"{model}{'' if width is None else f'_w{width:g}'}-{Path(data).name}"
     with Bars() as bars:
         trained = train_run(resolved, run_dir, resume=resume, progress=bars, command=str(context.obj or ""))

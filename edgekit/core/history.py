@@ -12,7 +12,8 @@ class EpochRow(msgspec.Struct, frozen=True, kw_only=True):
         epoch: Counted from 1.
         seconds: Wall time of the epoch, validation included.
         train_loss: Mean loss over the epoch's training batches, as optimized (smoothing and mixing included).
-        train_top1: Share of right answers on the augmented training batches, 0..1; None where targets are mixed.
+        train_top1: Share of right answers on the training batches, 0..1, augmented (and attacked) as they were learnt
+            from; None where targets are mixed.
         val_loss: Mean cross-entropy on the validation pictures; None in an epoch without validation.
         val_top1: Share of right answers on the validation pictures, 0..1; None in an epoch without validation.
         learning_rate: At the end of the epoch.

@@ -26,6 +26,7 @@ _Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
 _NotNegative: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 _Bits: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=8)]
 _Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_PositiveShare: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1)]
 _ShareBelowOne: TypeAlias = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
@@ -101,6 +102,10 @@ class TrainSection(_Section, frozen=True):
         teacher: Run folder, checkpoint or alias to distil from; None for none.
         distill_weight: Share of the distillation loss (Hinton et al. 2015).
         distill_temperature: Softmax temperature of it.
+        adversarial: Learn from attacked pictures instead of the pictures themselves: "fgsm" (one step from a random
+            start, Wong et al. 2020) or "pgd" (several, Madry et al. 2018); None for none.
+        adversarial_epsilon: Largest change of a value by the attack, as a share of the range 0..255.
+        adversarial_steps: Steps of "pgd".
         seed: Seed of weights, order and augmentation.
         precision: "float32", or "bf16" where the device has it.
     """
@@ -118,6 +123,9 @@ class TrainSection(_Section, frozen=True):
     teacher: str | None = None
     distill_weight: _Share = 0.5
     distill_temperature: _Positive = 4.0
+    adversarial: Literal["fgsm", "pgd"] | None = None
+    adversarial_epsilon: _PositiveShare = 8 / 255
+    adversarial_steps: _Count = 7
     seed: _Natural = 0
     precision: Literal["float32", "bf16"] = "float32"
 

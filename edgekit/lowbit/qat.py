@@ -235,6 +235,7 @@ class _Unlabelled:
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self.num_pictures = feed.num_pictures
+        self.spec = feed.spec
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Mixed]]:
         """Batches of one epoch."""

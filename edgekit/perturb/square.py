@@ -17,7 +17,12 @@ Predict: TypeAlias = Callable[[Pictures], Logits]
 """uint8 pictures [n, h, w, c] -> logits [n, classes]."""
 
 START_SHARE = 0.8
-"""Share of a picture's area that the first squares cover: p of the paper."""
+"""Share of a picture's area that the first squares cover: p of the paper, which takes 0.05 where it has 10,000 queries.
+
+With hundreds of queries larger squares break more pictures; AutoAttack (Croce and Hein 2020) starts with 0.8, too. On
+the int8 file of shufflenet (Fashion-MNIST, 60 pictures, epsilon 8/255, 150 queries; 91.7 % unchanged) 0.05 leaves 80 %,
+0.3 leaves 53 % and 0.8 leaves 35 % right.
+"""
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries of 10,000 after which the share halves (Andriushchenko et al. 2020, section 4.1)."""
 
@@ -34,9 +39,9 @@ def square_attack(
 
     Untargeted, in the maximum norm (Algorithms 1 and 2): it begins with vertical stripes of +-epsilon, then sets the
     window of a random square to +-epsilon, one sign per channel, and keeps it unless the margin of the right class
-    over the best other one grows. A margin that stays counts as no worse: quantized logits have few values, and a
-    search that only takes strict gains stands still between them. Pictures that are answered wrong are asked about no
-    more, and those that are wrong from the start are returned as they are.
+    over the best other one grows. A margin that stays counts as no worse, other than in the paper: logits of int8 files
+    have few values, so that equal margins are common. Pictures that are answered wrong are asked about no more, and
+    those that are wrong from the start are returned as they are.
 
     Args:
         predict: Logits of pictures; called once per query on all pictures that are still answered right.

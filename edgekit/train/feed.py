@@ -19,6 +19,7 @@ class Feed(Protocol):
     """Gives the batches of one epoch, in an order that depends on seed and epoch alone."""
 
     num_pictures: int
+    spec: PreprocessSpec
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Mixed]]:
         """Normalized float [n, c, h, w] in channels-last memory, and targets."""
@@ -72,6 +73,7 @@ class MemoryFeed:
         self.pictures = torch.from_numpy(source.pictures.copy()).to(maker.device)
         self.labels = torch.from_numpy(source.labels.copy()).to(maker.device)
         self.maker = maker
+        self.spec = maker.spec
         self.batch_size = batch_size
         self.seed = seed
         self.num_pictures = len(source)

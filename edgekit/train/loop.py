@@ -17,6 +17,7 @@ from edgekit.core.history import EpochRow
 from edgekit.core.progress import Progress
 from edgekit.core.recipe import TrainSection
 from edgekit.models.checkpoint import load_into
+from edgekit.train.adversary import make_adversary
 from edgekit.train.augment import Mixed
 from edgekit.train.auxiliary import AuxiliaryLoss
 from edgekit.train.device import has_bf16
@@ -116,6 +117,7 @@ class Trainer:
         self.step = 0
         self.device = next(module.parameters()).device
         self.uses_bf16 = config.precision == "bf16" and has_bf16(self.device)
+        self.adversary = make_adversary(config, feed.spec, self.device)
 
     def run(self, state_path: Path, *, resume: bool = False) -> dict[str, Tensor]:
         """Train to the last epoch, saving the state after each.
@@ -197,10 +199,12 @@ class Trainer:
         rate = self._learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        attacked = self._attack(pictures, target)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bf16):
-            logits = self.module(pictures)
+            logits = self.module(attacked)
             teacher_logits = None
             if self.teacher is not None:
+                # Of the pictures as they are: a student can be robust by a teacher who is not (Goldblum et al. 2020).
                 with torch.no_grad():
                     teacher_logits = self.teacher(pictures).float()
         logits = logits.float()
@@ -219,6 +223,20 @@ class Trainer:
             self.average.update(self.step)
         self.step += 1
         return loss.detach(), logits.detach()
+
+    def _attack(self, pictures: Tensor, target: Mixed) -> Tensor:
+        """The pictures to learn from: changed to the network's disadvantage in adversarial training."""
+        if self.adversary is None:
+            return pictures
+
+        def answer(tried: Tensor) -> Tensor:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bf16):
+                return self.module(tried).float()
+
+        self.module.eval()  # BatchNorm's statistics shall be of what is learnt from, not of half-finished attacks
+        attacked = self.adversary.attack(answer, pictures, target)
+        self.module.train()
+        return attacked
 
     def _learning_rate(self) -> float:
         num_steps = self.num_batches * self.config.epochs

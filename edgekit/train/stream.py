@@ -43,6 +43,7 @@ class StreamFeed:
             raise DataError(f"{source.name} has no labels", hint="training needs a folder of class folders")
         self.source = source
         self.maker = maker
+        self.spec = maker.spec
         self.batch_size = batch_size
         self.seed = seed
         self.num_pictures = len(source)

@@ -91,6 +91,11 @@ UNTRAINED = ("compress", "mobilenet_v1", "--untrained")
         (["data", "show", "fashion_mnist_mini", "--split", "tset"], ["split 'tset'", "did you mean 'test'?"]),
         (["data", "add", "mine", "nowhere"], ["nowhere"]),
         (["train", "mobilenet_v9", "--data", "fashion_mnist_mini"], ["mobilenet_v9", "did you mean 'mobilenet_v"]),
+        (["train", "lenet5", "--data", "fashion_mnist_mini", "--epsilon", "0.1"], ["--epsilon", "--adversarial fgsm"]),
+        (
+            ["train", "lenet5", "--data", "fashion_mnist_mini", "--adversarial", "pgd", "--epsilon", "8"],
+            ["adversarial_epsilon"],
+        ),
     ],
     ids=lambda value: "_".join(value)[:40] if isinstance(value, list) else None,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Outcome, assert_fails, edgekit
+from edgekit.core.recipe import load_recipe
 from edgekit.models.zoo import variant_names
 
 
@@ -163,6 +164,18 @@ def test_train_then_compress_remembers_the_pictures(
     assert outcome.document["dataset"]["name"] == "colours"
     assert outcome.document["trained"] is True
     assert (tmp_path / "runs").is_dir()
+
+
+@pytest.mark.slow
+def test_adversarial_training_is_in_the_recipe_of_its_run(colours: Path, tmp_path: Path) -> None:
+    small = ("--width", "0.25", "--input-size", "24", "--epochs", "1", "--set", "train.batch_size=16")
+    attack = ("--adversarial", "fgsm", "--epsilon", "0.1")
+
+    trained = edgekit("train", "mobilenet_v1", "--data", colours, *small, *attack, "--out", tmp_path)
+
+    assert trained.code == 0, trained.err
+    section = load_recipe(tmp_path / "recipe.toml").train
+    assert (section.adversarial, section.adversarial_epsilon) == ("fgsm", 0.1)
 
 
 @pytest.mark.slow
