@@ -124,6 +124,21 @@ def test_float_model_of_a_file_is_named(
     assert document["has_gradient"] is True
 
 
+def test_origin_that_is_gone_is_replaced_by_the_runs_float_file(
+    compressed: tuple[Path, Outcome], colours: Path, network: Path, tmp_path: Path
+) -> None:
+    run_dir = Path(shutil.copytree(compressed[0], tmp_path / "run"))
+    recipe = (run_dir / "recipe.toml").read_text(encoding="utf-8")
+    (run_dir / "recipe.toml").write_text(recipe.replace(str(network), str(tmp_path / "gone")), encoding="utf-8")
+    document = edgekit("evaluate", run_dir / "model.tflite", "--data", colours, *FEW, "--json").document
+
+    (note,) = document["notes"]
+    assert note.startswith("The run's origin cannot be loaded (")
+    assert note.endswith("so its float.onnx, what was compressed, is the float model.")
+    assert document["models"][0]["about"]["given"] == str(run_dir / "float.onnx")
+    assert document["has_gradient"] is True
+
+
 def test_another_file_stands_beside_run_and_origin(
     compressed: tuple[Path, Outcome], colours: Path, tmp_path: Path
 ) -> None:
@@ -186,6 +201,18 @@ def test_input_smaller_than_the_kernels_is_a_clear_error(tmp_path: Path) -> None
     found = edgekit("evaluate", run_dir, "--data", pictures, *FEW)
 
     assert_fails(found, 2, "needs pictures of at least 8 pixels, got [4, 4]")
+
+
+@pytest.mark.slow
+def test_run_of_trained_weights_stands_beside_them(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    quick = ("--no-bench", "--set", "verify.num_pictures=50", "--set", "quantize.num_calibration=16")
+    assert edgekit("compress", "squeezenet", "--out", run_dir, "--quiet", *quick).code in {0, 1}
+    arguments = ("evaluate", run_dir, "--data", "fashion_mnist_mini", "--robustness", "--pictures", "20")
+    document = edgekit(*arguments, "--attacked", "5", "--queries", "5", "--epsilon", "4/255", "--json").document
+
+    assert [model["about"]["given"] for model in document["models"]] == ["squeezenet", str(run_dir)]
+    assert document["notes"] == ["The float model is the run's origin, squeezenet."]
 
 
 @pytest.mark.slow
