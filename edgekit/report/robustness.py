@@ -10,8 +10,14 @@ FOOLING_WORDS = {"evolved": "evolved from noise", "optimized": "optimized from n
 
 
 def names(robustness: Robustness) -> tuple[str, ...]:
-    """What each model is called, safe to print. Two of one name are numbered."""
+    """What each model is called, safe to print: the last part of its path, where that tells it from the others.
+
+    Two of one name are numbered.
+    """
     given = [printable(model.about.given) for model in robustness.models]
+    short = [name.rstrip("/").rpartition("/")[2] or name for name in given]
+    if len(set(short)) == len(set(given)):
+        given = short
     return tuple(
         name if given.count(name) == 1 else f"{name} ({given[:index].count(name) + 1})"
         for index, name in enumerate(given)
@@ -28,6 +34,12 @@ def headline(robustness: Robustness) -> str:
             f"on {format_percent(first.plain.top1, digits)} of unchanged ones"
         )
     return f"On corrupted pictures {_difference(robustness, 1)}"
+
+
+def reference_name(robustness: Robustness) -> str:
+    """What corruption errors are relative to, called as the model is."""
+    first = robustness.models[0].about.given
+    return names(robustness)[0] if robustness.reference == first else printable(robustness.reference)
 
 
 def _difference(robustness: Robustness, index: int) -> str:
@@ -53,7 +65,7 @@ def sentences(robustness: Robustness) -> list[str]:
         values = ", ".join(
             f"{name} {format_error(error)}" for name, error in zip(names(robustness), errors, strict=True)
         )
-        said.append(f"Mean corruption error, {printable(robustness.reference)} = 100: {values}.")
+        said.append(f"Mean corruption error, {reference_name(robustness)} = 100: {values}.")
     said += [_attack_sentence(robustness, sweep) for sweep in robustness.attacks]
     said += [_fooling_sentence(robustness, fooling) for fooling in robustness.fooling]
     if len(robustness.models) > 1 and robustness.movements:
@@ -73,6 +85,7 @@ def _attack_sentence(robustness: Robustness, sweep: AttackSweep) -> str:
     digits = percent_digits(sweep.n)
     own = format_percent(level.outcomes[sweep.attacked].top1, digits)
     title, own_name = ATTACK_TITLES[sweep.kind], all_names[sweep.attacked]
+    title = title[0].upper() + title[1:]
     said = f"{title} on {own_name}, epsilon {epsilon_words(level.amount)}: {own} right"
     others = [
         f"{all_names[index]} {format_percent(outcome.top1, digits)}"

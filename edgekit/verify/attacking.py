@@ -66,7 +66,8 @@ def _sweep(
         changed = np.concatenate(parts)
         asked = trial.ask(changed)
         levels.append(judge_level(trial, epsilon, asked, rows))
-        against = f" against {trial.contenders[index].about.given}" if len(trial.contenders) > 1 else ""
+        given = trial.contenders[index].about.given.rstrip("/").rpartition("/")[2]
+        against = f" against {given}" if len(trial.contenders) > 1 else ""
         changes.append(
             Change(
                 section="attacks",

@@ -25,6 +25,7 @@ from edgekit.verify.answers import Logits
 from edgekit.verify.trial import Change, Trial, judge_level, show_one
 
 SHOWN_SEVERITY = 3
+_UNITS = {"translation": "of the side", "rotation": "degrees", "scale": "times as large"}
 TARGET = 0.95
 """Share of accepted answers that should be right."""
 
@@ -145,7 +146,7 @@ def run_movements(trial: Trial, progress: Progress) -> tuple[tuple[MovementSweep
                 change = Change(
                     section="movements",
                     title=movement.title.partition(",")[0],
-                    amount=f"{amount:g}{movement.title.partition(',')[2]}",
+                    amount=f"{amount:g} {_UNITS[movement.name]}",
                     pictures=moved,
                     asked=asked,
                     rows=rows,

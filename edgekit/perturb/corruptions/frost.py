@@ -37,7 +37,7 @@ def _change(pictures: Floats, shares: tuple[float, float], rng: np.random.Genera
 # (share of the picture, share of the ice)
 CORRUPTION = Corruption(
     name="frost",
-    title="frost (drawn, no photographs)",
+    title="frost (drawn)",
     family="weather",
     small=((1, 0.2), (1, 0.3), (0.95, 0.42), (0.9, 0.52), (0.85, 0.62)),
     large=((1, 0.4), (0.95, 0.52), (0.9, 0.64), (0.85, 0.76), (0.8, 0.88)),
