@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from edgekit.cli.console import Bars, note, print_document, show, unreadable_lines
-from edgekit.cli.robustness import RobustnessJob, RobustnessOptions, run_robustness
+from edgekit.cli.robustness import (
+    AttackedOption,
+    EpsilonOption,
+    FloatOption,
+    QueriesOption,
+    ReferenceOption,
+    RobustnessFlag,
+    RobustnessJob,
+    RobustnessOptions,
+    run_robustness,
+)
 from edgekit.core.errors import UsageError
 
 
@@ -27,28 +37,12 @@ def evaluate(
     ] = None,
     top: Annotated[list[int] | None, typer.Option("--top", help="Also measure top-k; may be given again.")] = None,
     pictures: Annotated[int | None, typer.Option(min=1, help="Only so many, drawn from all classes.")] = None,
-    robustness: Annotated[
-        bool,
-        typer.Option(
-            "--robustness", help="Measure robustness instead, before and after compression: 500 pictures, 200 attacked."
-        ),
-    ] = False,
-    float_model: Annotated[
-        str | None,
-        typer.Option("--float", metavar="MODEL", help="Robustness: the model before compression."),
-    ] = None,
-    reference: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Robustness: a robustness.json whose first model has corruption error 100."),
-    ] = None,
-    epsilon: Annotated[
-        list[str] | None,
-        typer.Option(help="Robustness: largest change of a pixel, as 8/255 or 0.03; may be given again."),
-    ] = None,
-    attacked: Annotated[int | None, typer.Option(min=1, help="Robustness: so many pictures are attacked.")] = None,
-    queries: Annotated[
-        int | None, typer.Option(min=1, help="Robustness: answers that the square attack may ask for (200).")
-    ] = None,
+    robustness: RobustnessFlag = False,
+    float_model: FloatOption = None,
+    reference: ReferenceOption = None,
+    epsilon: EpsilonOption = None,
+    attacked: AttackedOption = None,
+    queries: QueriesOption = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

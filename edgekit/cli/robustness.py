@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+import typer
 
 from edgekit.cli.console import Bars, note, print_document, show, unreadable_lines
 from edgekit.core.errors import UsageError
 
 if TYPE_CHECKING:
     from edgekit.core.robustness import RobustnessSettings
+
+RobustnessFlag = Annotated[
+    bool,
+    typer.Option(
+        "--robustness", help="Measure robustness instead, before and after compression: 500 pictures, 200 attacked."
+    ),
+]
+FloatOption = Annotated[
+    str | None, typer.Option("--float", metavar="MODEL", help="Robustness: the model before compression.")
+]
+ReferenceOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Robustness: a robustness.json whose first model has corruption error 100."),
+]
+EpsilonOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Robustness: largest change of a pixel, as 8/255 or 0.03; may be given again."),
+]
+AttackedOption = Annotated[int | None, typer.Option(min=1, help="Robustness: so many pictures are attacked.")]
+QueriesOption = Annotated[
+    int | None, typer.Option(min=1, help="Robustness: answers that the square attack may ask for (200).")
+]
 
 
 class RobustnessOptions(msgspec.Struct, frozen=True, kw_only=True):

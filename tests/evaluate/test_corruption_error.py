@@ -49,8 +49,8 @@ def test_reference_without_mistakes_has_no_error_to_divide_by() -> None:
 
 def test_difference_has_pictures_as_units() -> None:
     rng = np.random.default_rng(0)
-    first = rng.integers(0, 2, 400) * 0.8
-    second = np.clip(first + rng.normal(0.02, 0.1, 400), 0, 1)
+    first = (rng.integers(0, 2, 400) * 0.8).astype(np.float64)
+    second = np.clip(first + rng.normal(0.02, 0.1, 400), 0, 1).astype(np.float64)
 
     mean, (low, high) = paired_difference(first, second)
 
