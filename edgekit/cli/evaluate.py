@@ -11,11 +11,11 @@ from edgekit.cli.console import Bars, note, print_document, show, unreadable_lin
 from edgekit.cli.robustness import (
     AttackedOption,
     EpsilonOption,
+    EvaluateJob,
     FloatOption,
     QueriesOption,
     ReferenceOption,
     RobustnessFlag,
-    RobustnessJob,
     RobustnessOptions,
     run_robustness,
 )
@@ -48,28 +48,28 @@ def evaluate(
 ) -> None:
     """Measure accuracy, per-class scores, ROC and calibration, through the runtime and preprocessing of the board."""
     options = RobustnessOptions(
-        float_model=float_model,
-        reference=reference,
-        epsilons=tuple(epsilon or ()),
-        attacked=attacked,
-        queries=queries,
+        float_model=float_model, reference=reference, epsilons=tuple(epsilon or ()), attacked=attacked, queries=queries
     )
-    if robustness:
-        if top:
-            raise UsageError("--top does not go with --robustness, which counts top-1", hint="leave one of them out")
-        job = RobustnessJob(
-            model=model,
-            data=data,
-            vs=vs,
-            out=out,
-            num_pictures=pictures,
-            num_threads=threads,
-            as_json=as_json,
-            command=str(context.obj or ""),
-        )
-        run_robustness(job, options)
+    job = EvaluateJob(
+        model=model,
+        data=data,
+        vs=vs,
+        out=out,
+        num_pictures=pictures,
+        num_threads=threads,
+        as_json=as_json,
+        command=str(context.obj or ""),
+    )
+    if not robustness:
+        options.refuse()
+        _measure_scores(job, tuple(top or ()))
         return
-    options.refuse()
+    if top:
+        raise UsageError("--top does not go with --robustness, which counts top-1", hint="leave one of them out")
+    run_robustness(job, options)
+
+
+def _measure_scores(job: EvaluateJob, top_k: tuple[int, ...]) -> None:
     from edgekit.report.evaluation_files import write_evaluation
     from edgekit.report.evaluation_text import render_evaluation
     from edgekit.report.files import encode_report, without_surrogates
@@ -77,20 +77,20 @@ def evaluate(
     from edgekit.verify.evaluating import evaluate as measure
 
     request = EvaluateRequest(
-        model=model,
-        data=data,
-        vs=vs,
-        num_pictures=pictures,
-        num_threads=threads,
-        top_k=tuple(top or ()),
-        command=str(context.obj or ""),
+        model=job.model,
+        data=job.data,
+        vs=job.vs,
+        num_pictures=job.num_pictures,
+        num_threads=job.num_threads,
+        top_k=top_k,
+        command=job.command,
     )
     with Bars() as bars:
         found = measure(request, bars)
     for line in unreadable_lines(found.unreadable, found.num_unreadable):
         note(line)
-    files = None if out is None else write_evaluation(found.evaluation, out)
-    if as_json:
+    files = None if job.out is None else write_evaluation(found.evaluation, job.out)
+    if job.as_json:
         print_document(encode_report(without_surrogates(found.evaluation)).encode())
         return
     show(render_evaluation(found.evaluation))

@@ -73,8 +73,8 @@ class RobustnessOptions(msgspec.Struct, frozen=True, kw_only=True):
                 raise UsageError(f"{name} says nothing without --robustness", hint="add --robustness")
 
 
-class RobustnessJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be measured, and where it goes. As `edgekit evaluate` takes it."""
+class EvaluateJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be measured, and where it goes: as `edgekit evaluate` takes it, with or without robustness."""
 
     model: str
     data: str
@@ -86,7 +86,7 @@ class RobustnessJob(msgspec.Struct, frozen=True, kw_only=True):
     command: str
 
 
-def run_robustness(job: RobustnessJob, options: RobustnessOptions) -> None:
+def run_robustness(job: EvaluateJob, options: RobustnessOptions) -> None:
     """Measure, write and print. Raises as `measure_robustness`."""
     from edgekit.report.files import encode_report, without_surrogates
     from edgekit.report.robustness_files import read_robustness, write_robustness
