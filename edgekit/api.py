@@ -12,6 +12,7 @@ from edgekit.core.explanation import Explanation
 from edgekit.core.measurement import Accuracy
 from edgekit.core.prediction import Prediction
 from edgekit.core.recipe import DataSection, ModelSection, Recipe, load_recipe, override_recipe
+from edgekit.core.robustness import Robustness, RobustnessSettings
 from edgekit.encode.files import PackedFile, pack_file, unpack_file
 from edgekit.explain.explaining import explain as _explain
 from edgekit.explain.study import ExplainRequest
@@ -19,6 +20,7 @@ from edgekit.pipeline import Compressed
 from edgekit.quantize.schemes import scheme_from_bits
 from edgekit.report.evaluation_files import write_evaluation
 from edgekit.report.explanation_files import write_explanation
+from edgekit.report.robustness_files import write_robustness
 from edgekit.retrieval.search import Found, SearchRequest
 from edgekit.retrieval.search import search as _search
 from edgekit.runtime.classify import Classifier
@@ -28,6 +30,8 @@ from edgekit.train.shipped import find_recipe
 from edgekit.verify.evaluating import EvaluateRequest
 from edgekit.verify.evaluating import evaluate as _evaluate
 from edgekit.verify.evaluation import evaluate_file as _evaluate_file
+from edgekit.verify.lineup import LineupRequest
+from edgekit.verify.robustness import RobustnessRequest, measure_robustness
 from edgekit.verify.verification import Verification
 
 
@@ -226,6 +230,44 @@ def explain(
     if out is not None:
         write_explanation(found.explanation, found.maps, Path(out))
     return found.explanation
+
+
+def robustness(
+    model: str | Path,
+    data: str | Path,
+    *,
+    vs: str | Path | None = None,
+    float_model: str | Path | None = None,
+    out: Path | None = None,
+    settings: RobustnessSettings | None = None,
+) -> Robustness:
+    """How a model stands when pictures change, before and after compression: attacks, corruptions, movements.
+
+    Args:
+        model: As `evaluate` takes it.
+        data: Dataset, or a folder of class folders.
+        vs: A model beside it; None for none.
+        float_model: The model before compression; None for the run's own, or `vs` where that is float.
+        out: Folder for robustness.html and robustness.json; None to write nothing.
+        settings: How much is measured; None for the defaults.
+
+    Raises:
+        EdgekitError: With the message and the hint that the command line would print.
+    """
+    request = RobustnessRequest(
+        lineup=LineupRequest(
+            model=str(model),
+            vs=() if vs is None else (str(vs),),
+            float_model=None if float_model is None else str(float_model),
+        ),
+        data=str(data),
+        settings=settings or RobustnessSettings(),
+        command=f"edgekit.robustness({str(model)!r}, {str(data)!r}, ...)",
+    )
+    found = measure_robustness(request).robustness
+    if out is not None:
+        write_robustness(found, Path(out))
+    return found
 
 
 def evaluate_file(file: Path, data: str | Path) -> Accuracy:

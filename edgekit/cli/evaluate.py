@@ -1,4 +1,4 @@
-"""`edgekit evaluate`: every metric of a model, alone or beside another."""
+"""`edgekit evaluate`: every metric of a model, alone or beside another; or its robustness."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ from typing import Annotated
 import typer
 
 from edgekit.cli.console import Bars, note, print_document, show, unreadable_lines
+from edgekit.cli.robustness import (
+    AttackedOption,
+    EpsilonOption,
+    EvaluateJob,
+    FloatOption,
+    QueriesOption,
+    ReferenceOption,
+    RobustnessFlag,
+    RobustnessOptions,
+    run_robustness,
+)
+from edgekit.core.errors import UsageError
 
 
 def evaluate(
@@ -21,14 +33,43 @@ def evaluate(
         str | None, typer.Option("--vs", metavar="OTHER", help="Another model to compare with on the same pictures.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Write evaluate.html and evaluate.json there.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Write the page and the JSON document there.")
     ] = None,
     top: Annotated[list[int] | None, typer.Option("--top", help="Also measure top-k; may be given again.")] = None,
     pictures: Annotated[int | None, typer.Option(min=1, help="Only so many, drawn from all classes.")] = None,
+    robustness: RobustnessFlag = False,
+    float_model: FloatOption = None,
+    reference: ReferenceOption = None,
+    epsilon: EpsilonOption = None,
+    attacked: AttackedOption = None,
+    queries: QueriesOption = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Measure accuracy, per-class scores, ROC and calibration, through the runtime and preprocessing of the board."""
+    options = RobustnessOptions(
+        float_model=float_model, reference=reference, epsilons=tuple(epsilon or ()), attacked=attacked, queries=queries
+    )
+    job = EvaluateJob(
+        model=model,
+        data=data,
+        vs=vs,
+        out=out,
+        num_pictures=pictures,
+        num_threads=threads,
+        as_json=as_json,
+        command=str(context.obj or ""),
+    )
+    if not robustness:
+        options.refuse()
+        _measure_scores(job, tuple(top or ()))
+        return
+    if top:
+        raise UsageError("--top does not go with --robustness, which counts top-1", hint="leave one of them out")
+    run_robustness(job, options)
+
+
+def _measure_scores(job: EvaluateJob, top_k: tuple[int, ...]) -> None:
     from edgekit.report.evaluation_files import write_evaluation
     from edgekit.report.evaluation_text import render_evaluation
     from edgekit.report.files import encode_report, without_surrogates
@@ -36,20 +77,20 @@ def evaluate(
     from edgekit.verify.evaluating import evaluate as measure
 
     request = EvaluateRequest(
-        model=model,
-        data=data,
-        vs=vs,
-        num_pictures=pictures,
-        num_threads=threads,
-        top_k=tuple(top or ()),
-        command=str(context.obj or ""),
+        model=job.model,
+        data=job.data,
+        vs=job.vs,
+        num_pictures=job.num_pictures,
+        num_threads=job.num_threads,
+        top_k=top_k,
+        command=job.command,
     )
     with Bars() as bars:
         found = measure(request, bars)
     for line in unreadable_lines(found.unreadable, found.num_unreadable):
         note(line)
-    files = None if out is None else write_evaluation(found.evaluation, out)
-    if as_json:
+    files = None if job.out is None else write_evaluation(found.evaluation, job.out)
+    if job.as_json:
         print_document(encode_report(without_surrogates(found.evaluation)).encode())
         return
     show(render_evaluation(found.evaluation))

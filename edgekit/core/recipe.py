@@ -99,8 +99,7 @@ class TrainSection(_Section, frozen=True):
         label_smoothing: Share of the target spread over all classes.
         ema_decay: Exponential moving average of the weights; 0 for none.
         grad_clip: Largest gradient norm; 0 for none.
-        init: Run folder, checkpoint or alias whose weights training starts from; None for random ones. The classifier
-            starts anew when the classes are others.
+        init: Run folder, checkpoint or alias to start from; None for random weights. Other classes: a new classifier.
         teacher: Run folder, checkpoint or alias to distil from; None for none.
         distill_weight: Share of the distillation loss (Hinton et al. 2015).
         distill_temperature: Softmax temperature of it.

@@ -135,7 +135,7 @@ def check_options(options: BuildOptions, architecture: Architecture) -> None:
     if options.squeeze_excite and not architecture.takes_squeeze_excite:
         takers = [name for name in ARCHITECTURES.names if ARCHITECTURES.load(name).takes_squeeze_excite]
         raise UsageError(
-            f"{architecture.title} takes no squeeze-and-excitation: it has no residual blocks of convolutions, or has it already",
+            f"{architecture.title} takes no squeeze-and-excitation: no residual blocks of convolutions, or it is there",
             hint=f"architectures that take it: {', '.join(takers)}",
         )
     if options.num_classes < 2:

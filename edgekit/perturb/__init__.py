@@ -1,1 +1,1 @@
-"""Pictures changed on purpose: attacks, fooling images. Pictures in, pictures out; models are functions."""
+"""Pictures changed on purpose: attacks, fooling images, corruptions, movements. Pictures in, pictures out."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 
-import cv2
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +22,7 @@ from edgekit.verify.answers import Answers, Predictor, collect_answers, file_pre
 from edgekit.verify.checks import Findings, judge
 from edgekit.verify.integers import first_difference
 from edgekit.verify.layers import first_divergent, measure_sqnr
+from edgekit.verify.png import encode_png
 from edgekit.verify.subject import Subject
 
 NUM_LAYER_PICTURES = 16
@@ -182,7 +181,7 @@ def _disagreements(subject: Subject, source: Source, found: Answers) -> tuple[Di
         shown.append(
             Disagreement(
                 index=index,
-                png_base64=_encode_png(read_pictures(source, subject.spec, found.indices[row : row + 1])[0]),
+                png_base64=encode_png(read_pictures(source, subject.spec, found.indices[row : row + 1])[0]),
                 label=label,
                 float_answer=(name(first), float(probability[row, first])),
                 int8_answer=(name(second), float(_softmax(after[row : row + 1])[0, second])),
@@ -198,8 +197,3 @@ def _namer(class_names: tuple[str, ...]) -> Callable[[int], str]:
 def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     shifted = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64))
     return shifted / shifted.sum(axis=1, keepdims=True)
-
-
-def _encode_png(picture: npt.NDArray[np.uint8]) -> str:
-    _, content = cv2.imencode(".png", picture[:, :, ::-1])
-    return base64.b64encode(content.tobytes()).decode()

@@ -1,0 +1,218 @@
+"""A robustness measurement as JSON, page, terminal text and sentences."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from edgekit.core.errors import IntegrityError, UsageError
+from edgekit.core.robustness import Robustness
+from edgekit.report import robustness as words
+from edgekit.report.formatting import DASH
+from edgekit.report.line_charts import line_chart
+from edgekit.report.robustness_charts import attack_charts, corruption_families, movement_charts
+from edgekit.report.robustness_files import read_robustness, write_robustness
+from edgekit.report.robustness_page import render_robustness_html
+from edgekit.report.robustness_text import render_robustness
+from robustnesses import build_robustness
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+EVIL = '<script>alert(1)</script>"&\x1b[2J'
+LONG = "a_name_without_any_place_to_break_" * 8
+
+
+@pytest.fixture(scope="module")
+def pair() -> Robustness:
+    return build_robustness("float", "runs/mine", notes=("The float model is the run's origin, mobilenet.",))
+
+
+@pytest.fixture(scope="module")
+def alone() -> Robustness:
+    return build_robustness("mobilenet")
+
+
+@pytest.fixture(scope="module")
+def trio() -> Robustness:
+    return build_robustness("float", "runs/mine", "runs/mine")
+
+
+@pytest.fixture(scope="module")
+def blind() -> Robustness:
+    return build_robustness("mine.tflite", has_gradient=False, threshold=None, notes=("No float model is at hand.",))
+
+
+def printed(robustness: Robustness) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=80, force_terminal=False, color_system=None).print(render_robustness(robustness))
+    return stream.getvalue()
+
+
+def text_of(page: str) -> str:
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page.split("<body")[1])).replace("\xa0", " ").split())
+
+
+class TestFiles:
+    def test_json_reads_back_as_it_was(self, pair: Robustness, tmp_path: Path) -> None:
+        files = write_robustness(pair, tmp_path)
+        assert read_robustness(files.json_path) == read_robustness(tmp_path) == pair
+        assert (files.json_path.name, files.html_path.name) == ("robustness.json", "robustness.html")
+
+    def test_newer_version_is_refused(self, alone: Robustness, tmp_path: Path) -> None:
+        path = write_robustness(msgspec.structs.replace(alone, version=99), tmp_path).json_path
+        with pytest.raises(IntegrityError, match="report version 99, expected at most 1"):
+            read_robustness(path)
+
+    def test_absent_file_says_what_makes_one(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="no report at") as caught:
+            read_robustness(tmp_path)
+        assert "--robustness" in (caught.value.hint or "")
+
+    def test_docs_name_every_struct_and_field_of_the_schema(self, repository: Path) -> None:
+        page = (repository / "docs" / "robustness.md").read_text(encoding="utf-8")
+        sections = re.split(r"^## ", page, flags=re.MULTILINE)
+        pending: list[Any] = [msgspec.inspect.type_info(Robustness)]
+        seen = set()
+        while pending:
+            kind = pending.pop()
+            if isinstance(kind, msgspec.inspect.UnionType):
+                pending += kind.types
+            elif isinstance(kind, msgspec.inspect.VarTupleType):
+                pending.append(kind.item_type)
+            elif isinstance(kind, msgspec.inspect.StructType) and kind.cls.__module__ == "edgekit.core.robustness":
+                name = kind.cls.__name__
+                seen.add(name)
+                section = next(text for text in sections if f"`{name}`" in text.splitlines()[0])
+                assert [field.name for field in kind.fields if f"`{field.name}`" not in section] == []
+                pending += [field.type for field in kind.fields]
+        assert {"Robustness", "Outcome", "Fooled", "Suggestion", "ShownAnswer"} <= seen
+
+
+class TestPage:
+    @pytest.mark.parametrize("kind", ["alone", "pair", "trio", "blind"])
+    def test_page_holds_every_section_and_asks_for_nothing(self, request: pytest.FixtureRequest, kind: str) -> None:
+        robustness = request.getfixturevalue(kind)
+        page = render_robustness_html(robustness)
+        ids = set(re.findall(r'<section id="(\w+)"', page))
+        assert ids == {"verdict", "findings", "attacks", "fooling", "movements", "corruptions", "confidence", "run"}
+        assert set(re.findall(r'href="#(\w+)"', page)) <= ids
+        assert not re.search(r'(?:src|href)="(?!#|data:image/png;base64,)', page)
+        assert words.headline(robustness) in text_of(page)
+        assert page.count("<polyline") == len(robustness.models) * (
+            len(robustness.attacks) + len(robustness.movements) + len(robustness.corruptions)
+        )
+
+    def test_picture_of_a_finding_stands_before_and_after(self, pair: Robustness) -> None:
+        text = text_of(render_robustness_html(pair))
+        assert (
+            "as it was epsilon 8/255 one of attacks ant , picture 17 as it was changed float ant 80 % ✓ right" in text
+        )
+
+    def test_page_without_gradient_says_so(self, blind: Robustness) -> None:
+        text = text_of(render_robustness_html(blind))
+        assert "there is no FGSM and no PGD: No float model is at hand." in text
+
+    def test_names_are_escaped(self) -> None:
+        evil = build_robustness(EVIL, EVIL, class_names=(EVIL, "bee", "cat", "dog"), notes=(EVIL,))
+        page = render_robustness_html(evil)
+        assert "<script>alert" not in page
+        assert "\x1b" not in page
+        assert "\x1b" not in printed(evil)
+
+    def test_what_is_no_picture_is_not_put_on_the_page(self, pair: Robustness) -> None:
+        broken = msgspec.structs.replace(pair.shown[0], changed_png='"><b>')
+        page = render_robustness_html(msgspec.structs.replace(pair, shown=(broken,)))
+        assert "picture cannot be shown" in page
+        assert '"><b>' not in page
+
+    @pytest.mark.parametrize("width", [1280, 820, 390, 320])
+    def test_page_never_scrolls_sideways(self, browser: Browser, tmp_path: Path, width: int) -> None:
+        robustness = build_robustness(LONG, f"{LONG}2", class_names=tuple(f"{LONG}{index}" for index in range(4)))
+        path = write_robustness(robustness, tmp_path).html_path
+        troubles: list[str] = []
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.set_default_timeout(120_000)
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        page.close()
+        assert troubles == []
+
+
+class TestCharts:
+    def test_curves_keep_their_box(self, trio: Robustness) -> None:
+        charts = [*attack_charts(trio), *movement_charts(trio)]
+        charts += [chart for family in corruption_families(trio) for chart in family.charts]
+        assert len(charts) == 5 + 3 + 15
+        for chart in charts:
+            assert len(chart.lines) == 3
+            for dot in (dot for line in chart.lines for dot in line.dots):
+                assert 0 <= dot.at <= 100
+                assert 0 <= dot.top <= 100
+
+    def test_points_lie_where_their_values_are(self) -> None:
+        chart = line_chart("t", "a", [(0.0, "0"), (1.0, ""), (4.0, "4")], [("one", [1.0, 0.5, 0.0])])
+        assert chart.lines[0].path == "0,0 25,50 100,100"
+        assert [(tick.word, tick.at) for tick in chart.ticks] == [("0", 0.0), ("4", 100.0)]
+        assert chart.lines[0].dots[1].words == "one: 50.0 % at 1"
+
+    def test_single_point_stands_in_the_middle(self) -> None:
+        assert line_chart("t", "a", [(3.0, "3")], [("one", [0.25])]).lines[0].path == "50,75"
+
+    def test_corruption_begins_at_the_unchanged_pictures(self, pair: Robustness) -> None:
+        chart = corruption_families(pair)[0].charts[0]
+        assert [tick.word for tick in chart.ticks] == ["0", "1", "2", "3", "4", "5"]
+        assert chart.lines[0].dots[0].top == pytest.approx(10.0)
+
+
+class TestWords:
+    def test_headline_says_whether_they_are_told_apart(self, pair: Robustness, alone: Robustness) -> None:
+        assert words.headline(pair).startswith("On corrupted pictures mine loses 3.00 points against float")
+        better = build_robustness("float", "runs/mine", difference=0.02)
+        assert "mine gains 2.00 points against float" in words.headline(better)
+        tied = build_robustness("float", "runs/mine", difference=-0.005)
+        assert "is not told apart from float" in words.headline(tied)
+        assert words.headline(alone) == "Right on 70.0 % of corrupted pictures, on 90.0 % of unchanged ones"
+
+    def test_models_of_one_name_are_numbered(self, trio: Robustness) -> None:
+        assert words.names(build_robustness("a/x.ekz", "b/x.ekz")) == ("a/x.ekz", "b/x.ekz")
+        assert words.names(trio) == ("float", "mine (1)", "mine (2)")
+
+    def test_sentences_tell_attacked_and_transferred_apart(self, pair: Robustness) -> None:
+        said = "\n".join(words.sentences(pair))
+        assert "PGD on float, epsilon 8/255: 42.9 % right; transferred: mine 40.9 %." in said
+        assert "Square attack on mine, epsilon 8/255: 40.9 % right; transferred: float 42.9 %." in said
+        assert "15 fool float at more than 99 %; mine gives 15 the same class, 14 at more than 99 %." in said
+        assert "Mean corruption error, float = 100: float 100.0, mine 109.0." in said
+
+    def test_each_square_attack_is_its_own_in_the_table(self, pair: Robustness) -> None:
+        rows = dict(words.table(pair))
+        assert rows["square attack 8/255, on each itself"] == ("42.9 %", "40.9 %")
+        assert rows["relative mean corruption error"] == ("100.0", DASH)
+
+    def test_threshold_is_never_rounded_up(self) -> None:
+        assert words.threshold_words(build_robustness("a").models[0].suggestion) == "0.712"
+        sure = build_robustness("a", threshold=0.9999).models[0].suggestion
+        assert words.threshold_words(sure) == "0.999"
+        needless = build_robustness("a", threshold=0.0).models[0].suggestion
+        assert "no threshold is needed" in words.suggestion_sentence(needless, "a")
+        helpless = build_robustness("a", threshold=None).models[0].suggestion
+        assert "no threshold makes 95 % of the accepted answers right" in words.suggestion_sentence(helpless, "a")
+
+
+class TestTerminal:
+    @pytest.mark.parametrize("kind", ["alone", "pair", "trio", "blind"])
+    def test_summary_fits_80_columns_and_ends_with_headline(self, request: pytest.FixtureRequest, kind: str) -> None:
+        robustness = request.getfixturevalue(kind)
+        text = printed(robustness)
+        assert max(len(line) for line in text.splitlines()) <= 80
+        assert " ".join(text.split()).endswith(words.headline(robustness))
