@@ -38,6 +38,12 @@ def show(renderable: RenderableType) -> None:
         write_text(sys.stdout, _render(sys.stdout, renderable))
 
 
+def show_lines(lines: Iterable[str]) -> None:
+    """Print lines for people, unless --quiet, and cut none: a file name at the end must stay whole."""
+    if not is_set(QUIET_VARIABLE):
+        write_text(sys.stdout, "".join(f"{line}\n" for line in lines))
+
+
 def note(message: str) -> None:
     """Print one line on stderr, unless --quiet."""
     if not is_set(QUIET_VARIABLE):

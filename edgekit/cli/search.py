@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.console import Bars, model_file, note, plain_table, print_json, show, unreadable_lines
+from edgekit.cli.console import Bars, model_file, note, print_json, show_lines, unreadable_lines
 
 
 def search(
@@ -53,8 +53,10 @@ def search(
             }
         )
         return
-    rows = [(str(rank), f"{match.similarity:.4f}", match.path) for rank, match in enumerate(found.matches, start=1)]
-    show(plain_table(("", "similarity", "picture"), rows, left=("picture",), unbroken=("picture",)))
+    show_lines(
+        f"{rank:3}  {match.similarity:7.4f}  {_as_unicode(match.path)}"
+        for rank, match in enumerate(found.matches, start=1)
+    )
     note(f"{found.num_pictures:,} pictures compared, {found.num_described:,} of them new")
 
 

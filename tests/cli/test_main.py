@@ -47,7 +47,7 @@ def test_help_lists_every_verb_of_the_design() -> None:
 
     assert set(VERBS) == {
         "bench", "bundle", "classify", "compress", "doctor", "evaluate", "export", "flash", "import", "inspect", "pack",
-        "explain", "publish", "report", "train", "unpack", "verify", "zoo",
+        "embed", "explain", "publish", "report", "search", "train", "unpack", "verify", "zoo",
     }  # fmt: skip
     assert all(f"  {verb} " in page for verb in (*VERBS, "data"))
 

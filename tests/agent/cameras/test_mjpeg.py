@@ -184,9 +184,9 @@ def test_first_picture_may_take_longer_than_the_others(server: MjpegServer) -> N
     with running(request(server)) as supervisor:
         wait_until(lambda: len(server.requests) == 1, "the stream is open")
         time.sleep(1.5)  # more than twice what a picture may take
+        assert len(server.requests) == 1
         server.resume()
         take(supervisor)
-        assert len(server.requests) == 1
 
 
 def test_stream_that_ends_is_opened_again(server: MjpegServer) -> None:

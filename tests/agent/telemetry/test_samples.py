@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -191,7 +192,8 @@ def test_full_disk_is_told_costs_no_old_picture_and_is_tried_again(
     folder: Path,
     clock: object,
 ) -> None:
-    store = make_store(max_per_reason=1)
+    count = itertools.count(1)
+    store = make_store(draw=lambda: 1 - 1 / (1 + next(count)), max_per_reason=1)  # ever higher
     offering = Offering(store, make_frame(), clock, make_answer)
     offering.offer()
     before = list_samples(folder)
