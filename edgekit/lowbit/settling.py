@@ -41,7 +41,8 @@ def settle_scheme(recipe: Recipe, graph: Graph, tell: Tell) -> Recipe:
     settled = msgspec.structs.replace(recipe, quantize=msgspec.structs.replace(recipe.quantize, scheme=dynamic.id))
     check_recipe(settled)
     tell(
-        f"{graph.name} is a transformer: quantized dynamically ({dynamic.id}): weights are int8, every layer's input "
-        "becomes int8 on the range that it has at run time, and attention, norms and GELU stay in float"
+        f"{graph.name} is a transformer: quantized dynamically ({dynamic.id}): weights have {scheme.weight_bits} bits, "
+        "every layer's input becomes int8 on the range that it has at run time, and attention, norms and GELU stay in "
+        "float"
     )
     return settled

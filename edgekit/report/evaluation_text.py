@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -12,6 +11,7 @@ from edgekit.core.evaluation import Evaluation
 from edgekit.report import evaluation as words
 from edgekit.report.findings import measured_pictures
 from edgekit.report.formatting import format_percent, percent_digits, printable
+from edgekit.report.terminal import quiet_table, sentence
 
 _MOST_LISTED = 10
 
@@ -24,33 +24,21 @@ def render_evaluation(evaluation: Evaluation) -> RenderableType:
     title.append(f"\n{about}", style="dim not bold")
     parts: list[RenderableType] = [title, _averages(evaluation)]
     parts.append(_classes(evaluation))
-    said = [_sentence(sentence) for sentence in words.remarks(evaluation)]
+    said = [sentence(remark) for remark in words.remarks(evaluation)]
     comparison, other = evaluation.comparison, evaluation.other
     if comparison is not None and other is not None:
-        sentence = words.comparison_sentence(comparison, evaluation.model.about.given, other.about.given)
-        said.append(_sentence(sentence, style="bold"))
+        verdict = words.comparison_sentence(comparison, evaluation.model.about.given, other.about.given)
+        said.append(sentence(verdict, style="bold"))
         only = f"right alone on {comparison.num_only_first:,} and {comparison.num_only_second:,} pictures"
         same = format_percent(comparison.same_answer, percent_digits(data.n))
-        said.append(_sentence(f"{only}; same answer on {same}; test: {words.test_name(comparison)}"))
-    said.append(_sentence(words.headline(evaluation), style="bold"))
+        said.append(sentence(f"{only}; same answer on {same}; test: {words.test_name(comparison)}"))
+    said.append(sentence(words.headline(evaluation), style="bold"))
     parts.append(Group(*said))
     return Group(*(Padding(part, (0, 0, 1, 0)) for part in parts[:-1]), parts[-1])
 
 
-def _sentence(said: str, style: str = "") -> Text:
-    """Text that wraps, also where the stream is no terminal and nothing else does."""
-    return Text(printable(said), style=style, no_wrap=False, overflow="fold")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, header_style="dim", border_style="dim")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", overflow="fold", no_wrap=False)
-    return table
-
-
 def _averages(evaluation: Evaluation) -> Table:
-    table = _table("all classes", *(printable(one.about.given) for one in words.models(evaluation)))
+    table = quiet_table("all classes", *(printable(one.about.given) for one in words.models(evaluation)))
     for index, (title, values) in enumerate(words.average_rows(evaluation)):
         table.add_row(title, *(Text(value, style="" if index else "bold") for value in values))
     return table
@@ -62,7 +50,7 @@ def _classes(evaluation: Evaluation) -> Table:
     rows = words.weakest_first(scores, _MOST_LISTED)
     title = "class" if len(rows) == len(scores.classes) else f"{len(rows)} classes found least"
     compared = evaluation.other is not None
-    table = _table(title, "pictures", "recall", *(["beside"] if compared else []), "precision", "F1", "FPR", "AUC")
+    table = quiet_table(title, "pictures", "recall", *(["beside"] if compared else []), "precision", "F1", "FPR", "AUC")
     others = {row.name: row.recall for row in evaluation.other.scores.classes} if evaluation.other else {}
     for row in rows:
         table.add_row(

@@ -24,6 +24,7 @@ from edgekit.report.formatting import (
     printable,
 )
 from edgekit.report.markdown import render_markdown
+from edgekit.report.terminal import quiet_table
 
 __all__ = ["render_markdown", "render_summary"]
 
@@ -60,16 +61,8 @@ def _title(report: Report) -> Text:
     return text
 
 
-def _table(*columns: str) -> Table:
-    """A quiet table: the first column left, the others right."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, header_style="dim", border_style="dim")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", overflow="fold", no_wrap=bool(index))
-    return table
-
-
 def _sizes(report: Report) -> Table:
-    table = _table("size", "on disk", "smaller")
+    table = quiet_table("size", "on disk", "smaller", breaks=False)
     table.add_column("", justify="left", no_wrap=True)
     chart = size_chart(report)
     for bar in chart.bars:
@@ -94,7 +87,7 @@ def _sizes(report: Report) -> Table:
 
 
 def _accuracy(report: Report) -> Table:
-    table = _table("accuracy", "top-1", "95 % interval", "top-5", "change")
+    table = quiet_table("accuracy", "top-1", "95 % interval", "top-5", "change", breaks=False)
     before = report.accuracy.float
     for name, row in findings.accuracy_rows(report):
         digits = percent_digits(row.n)
@@ -111,7 +104,7 @@ def _accuracy(report: Report) -> Table:
 
 
 def _agreement(report: Report) -> Table:
-    table = _table("agreement", "beside", "same top-1", "differ", "max logit error")
+    table = quiet_table("agreement", "beside", "same top-1", "differ", "max logit error", breaks=False)
     for name, beside, row in findings.agreement_rows(report):
         table.add_row(
             name,
@@ -125,7 +118,7 @@ def _agreement(report: Report) -> Table:
 
 def _features(report: Report, section: FeaturesReport) -> Group:
     """What each file's features find, and how near they are to float's."""
-    table = _table(*features.titles(section))
+    table = quiet_table(*features.titles(section), breaks=False)
     for row in features.rows(report, section):
         table.add_row(*row)
     said = (Text(printable(words), no_wrap=False, overflow="fold") for words in features.sentences(report, section))
@@ -134,12 +127,12 @@ def _features(report: Report, section: FeaturesReport) -> Group:
 
 def _shrink(report: Report, shrink: ShrinkReport) -> Group:
     """What changed against the original, and the total of the coding; layer by layer it is in the other renderings."""
-    table = _table("pruned, shared, coded", "original", "now")
+    table = quiet_table("pruned, shared, coded", "original", "now", breaks=False)
     table.add_column("", justify="left", overflow="fold")
     for row in shrinking.comparisons(report, shrink):
         table.add_row(row.what, row.before, Text(row.after, style="bold"), row.change)
     said = [Text(sentence, no_wrap=False, overflow="fold") for sentence in shrinking.sentences(report, shrink)]
-    coded = _table("coding", *shrinking.CODING_TITLES[1:-3], "P+Q+H", ".ekz")
+    coded = quiet_table("coding", *shrinking.CODING_TITLES[1:-3], "P+Q+H", ".ekz", breaks=False)
     rows = list(shrinking.coded_rows(shrink))
     for row in rows if len(rows) <= _MOST_LISTED_LAYERS else rows[-1:]:
         cells = (row.weights, row.kept, row.levels, row.weight_bits, row.index_bits, row.classic, row.ekz)
@@ -154,7 +147,7 @@ def _bits(report: Report, lowbit: BitsReport) -> Group:
     said += [Text(printable(sentence), no_wrap=False, overflow="fold") for sentence in others]
     parts: list[RenderableType] = [*said]
     if lowbit.pareto:
-        table = _table("size against accuracy", "grid", "size", "top-1", "change", "same top-1")
+        table = quiet_table("size against accuracy", "grid", "size", "top-1", "change", "same top-1", breaks=False)
         for row in bits.point_rows(lowbit):
             label = Text(
                 ("➤ " if row.is_chosen else "  ") + printable(row.label), style="bold" if row.is_chosen else ""
@@ -162,7 +155,7 @@ def _bits(report: Report, lowbit: BitsReport) -> Group:
             table.add_row(label, row.grid, row.size, row.top1, row.change, row.agreement)
         parts += [Text(), table]
     if 0 < len(lowbit.layers) <= _MOST_LISTED_LAYERS:
-        table = _table("grids", "weights", "bits", "rounding", "SQNR dB", "bits/weight")
+        table = quiet_table("grids", "weights", "bits", "rounding", "SQNR dB", "bits/weight", breaks=False)
         for row in bits.grid_rows(lowbit):
             table.add_row(printable(row.layer), row.weights, row.grid, printable(row.method), row.sqnr, row.storage)
         parts += [Text(), table]

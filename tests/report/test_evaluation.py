@@ -6,7 +6,7 @@ import html
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -21,6 +21,7 @@ from edgekit.report.evaluation_page import render_evaluation_html
 from edgekit.report.evaluation_text import render_evaluation
 from edgekit.report.files import encode_report
 from evaluations import build_evaluation
+from schema_docs import described_structs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -85,22 +86,7 @@ class TestFiles:
         assert "edgekit evaluate" in (caught.value.hint or "")
 
     def test_docs_name_every_struct_and_field_of_the_schema(self, repository: Path) -> None:
-        page = (repository / "docs" / "evaluate.md").read_text(encoding="utf-8")
-        sections = re.split(r"^## ", page, flags=re.MULTILINE)
-        pending: list[Any] = [msgspec.inspect.type_info(Evaluation)]
-        seen = set()
-        while pending:
-            kind = pending.pop()
-            if isinstance(kind, msgspec.inspect.UnionType):
-                pending += kind.types
-            elif isinstance(kind, msgspec.inspect.VarTupleType):
-                pending.append(kind.item_type)
-            elif isinstance(kind, msgspec.inspect.StructType) and kind.cls.__module__ == "edgekit.core.evaluation":
-                name = kind.cls.__name__
-                seen.add(name)
-                section = next(text for text in sections if f"`{name}`" in text.splitlines()[0])
-                assert [field.name for field in kind.fields if f"`{field.name}`" not in section] == []
-                pending += [field.type for field in kind.fields]
+        seen = described_structs(repository / "docs" / "evaluate.md", Evaluation)
         assert {"Evaluation", "ReliabilityBin", "RocCurve", "Comparison", "TopK"} <= seen
 
 

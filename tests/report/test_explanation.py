@@ -7,7 +7,7 @@ import html
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import msgspec
@@ -24,6 +24,7 @@ from edgekit.report.explanation_text import render_explanation
 from edgekit.report.files import encode_report
 from edgekit.report.overlays import COOL, WARM, gradient_png, heat_png, patch_png, picture_png
 from explanations import answered, build_explanation, build_maps, occlusion
+from schema_docs import described_structs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -94,22 +95,7 @@ class TestFiles:
         assert "edgekit explain" in (caught.value.hint or "")
 
     def test_docs_name_every_struct_and_field_of_the_schema(self, repository: Path) -> None:
-        page = (repository / "docs" / "explain.md").read_text(encoding="utf-8")
-        sections = re.split(r"^## ", page, flags=re.MULTILINE)
-        pending: list[Any] = [msgspec.inspect.type_info(Explanation)]
-        seen = set()
-        while pending:
-            kind = pending.pop()
-            if isinstance(kind, msgspec.inspect.UnionType):
-                pending += kind.types
-            elif isinstance(kind, msgspec.inspect.VarTupleType):
-                pending.append(kind.item_type)
-            elif isinstance(kind, msgspec.inspect.StructType) and kind.cls.__module__ == "edgekit.core.explanation":
-                name = kind.cls.__name__
-                seen.add(name)
-                section = next(text for text in sections if f"`{name}`" in text.splitlines()[0])
-                assert [field.name for field in kind.fields if f"`{field.name}`" not in section] == []
-                pending += [field.type for field in kind.fields]
+        seen = described_structs(repository / "docs" / "explain.md", Explanation)
         assert seen == {
             "Explanation", "PictureExplanation", "Answered", "Occlusion", "GradCam", "LayerResponses", "ChannelResponse"
         }  # fmt: skip

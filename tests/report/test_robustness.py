@@ -6,7 +6,7 @@ import html
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -22,6 +22,7 @@ from edgekit.report.robustness_files import read_robustness, write_robustness
 from edgekit.report.robustness_page import render_robustness_html
 from edgekit.report.robustness_text import render_robustness
 from robustnesses import build_robustness
+from schema_docs import described_structs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -77,22 +78,7 @@ class TestFiles:
         assert "--robustness" in (caught.value.hint or "")
 
     def test_docs_name_every_struct_and_field_of_the_schema(self, repository: Path) -> None:
-        page = (repository / "docs" / "robustness.md").read_text(encoding="utf-8")
-        sections = re.split(r"^## ", page, flags=re.MULTILINE)
-        pending: list[Any] = [msgspec.inspect.type_info(Robustness)]
-        seen = set()
-        while pending:
-            kind = pending.pop()
-            if isinstance(kind, msgspec.inspect.UnionType):
-                pending += kind.types
-            elif isinstance(kind, msgspec.inspect.VarTupleType):
-                pending.append(kind.item_type)
-            elif isinstance(kind, msgspec.inspect.StructType) and kind.cls.__module__ == "edgekit.core.robustness":
-                name = kind.cls.__name__
-                seen.add(name)
-                section = next(text for text in sections if f"`{name}`" in text.splitlines()[0])
-                assert [field.name for field in kind.fields if f"`{field.name}`" not in section] == []
-                pending += [field.type for field in kind.fields]
+        seen = described_structs(repository / "docs" / "robustness.md", Robustness)
         assert {"Robustness", "Outcome", "Fooled", "Suggestion", "ShownAnswer"} <= seen
 
 
