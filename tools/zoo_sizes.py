@@ -152,6 +152,8 @@ def measure_compressed(model: str, work_dir: Path, words: Sequence[str] = ()) ->
 
 def measure_latency(rows: Sequence[SizeRow], work_dir: Path, num_queries: int = NUM_QUERIES) -> dict[str, Latency]:
     """Latency of the int8 TFLite files in turns, one thread, in one run; by variant."""
+    if not rows:  # transformers alone: they have no static form to be compared by
+        return {}
     paths = [work_dir / row.variant / _TFLITE for row in rows]
     settings = BenchmarkSettings(num_queries=num_queries, num_warmup=2, max_seconds=1800.0, isolate=False)
     taken = compare(paths, settings)

@@ -228,3 +228,7 @@ def test_network_without_static_integers_is_left_to_the_command(
 
     assert zoo_sizes.measure_sizes(["lenet5"], tmp_path) == []
     assert "no integer form of lenet5" in capsys.readouterr().err
+
+
+def test_latency_of_nothing_is_no_figure(tmp_path: Path) -> None:
+    assert zoo_sizes.measure_latency([], tmp_path) == {}
