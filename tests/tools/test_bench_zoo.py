@@ -65,13 +65,13 @@ def test_plan_names_every_folder_once_and_only_what_the_catalogue_has_or_will_ha
         assert YARDSTICK in {training.network for training in mine}
 
 
-def test_every_classic_network_has_a_recipe_with_the_budget_of_all() -> None:
+def test_every_classic_network_has_a_recipe_of_at_least_the_budget_of_all() -> None:
     classic = [each for each in PLAN if each.kind == "classic" and each.is_short and is_known(each)]
 
     for training in classic:
         path = find_recipe(training.model, training.data, training.width)
         assert path is not None, training.stem
-        assert load_recipe(path).train.epochs == EPOCHS[training.data]
+        assert load_recipe(path).train.epochs >= EPOCHS[training.data]
 
 
 def test_part_of_the_plan_is_found_by_its_name() -> None:
