@@ -80,15 +80,16 @@ def test_distortion_rises_with_severity(corruption: Corruption, shape: tuple[int
 
 @pytest.mark.slow
 def test_distortion_of_large_pictures_rises_with_severity(corruption: Corruption) -> None:
-    assert_rising(corruption, scenes(6, 160, 160, 3))
+    # The jump of the elastic sheet alone, the same at all severities, moves all of the texture of one pixel.
+    assert_rising(corruption, scenes(6, 160, 160, 3), by=1.05)
 
 
-def assert_rising(corruption: Corruption, pictures: npt.NDArray[np.uint8]) -> None:
+def assert_rising(corruption: Corruption, pictures: npt.NDArray[np.uint8], by: float = 1.1) -> None:
     """The same randomness at every severity, as robustness is measured."""
     levels = [corrupt(corruption, pictures, severity, np.random.default_rng(5)) for severity in SEVERITIES]
     distances = [float(np.abs(level.astype(int) - pictures).mean()) for level in levels]
     assert distances == sorted(distances), distances
-    assert distances[4] > 1.1 * distances[0] > 0
+    assert distances[4] > by * distances[0] > 0
 
 
 def test_same_randomness_gives_same_pictures(corruption: Corruption) -> None:
