@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from edgekit.core.errors import UsageError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    import msgspec
     from rich.console import Console, RenderableType
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
     from rich.table import Table
     from typing_extensions import Self
+
+DocumentT = TypeVar("DocumentT", bound="msgspec.Struct")
 
 DEBUG_VARIABLE = "EDGEKIT_DEBUG"
 QUIET_VARIABLE = "EDGEKIT_QUIET"
@@ -73,6 +76,27 @@ def print_document(content: bytes) -> None:
     with _unread_is_fine(sys.stdout):
         buffer.write(text.encode())
         buffer.flush()
+
+
+def show_document(
+    document: DocumentT, render: Callable[[DocumentT], RenderableType], html_path: Path | None, *, as_json: bool
+) -> None:
+    """Print what was measured: as one JSON document, or for people, with the page that was written.
+
+    Args:
+        document: What `edgekit.report` writes.
+        render: Draws it for a terminal.
+        html_path: Its page; None for none.
+        as_json: Whether programs read it.
+    """
+    from edgekit.report.files import encode_report, without_surrogates
+
+    if as_json:
+        print_document(encode_report(without_surrogates(document)).encode())
+        return
+    show(render(document))
+    if html_path is not None:
+        show(f"\n{html_path}")
 
 
 def write_text(stream: TextIO, text: str) -> None:

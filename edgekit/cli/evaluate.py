@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.console import Bars, note, print_document, show, unreadable_lines
+from edgekit.cli.console import Bars, note, show_document, unreadable_lines
 from edgekit.cli.robustness import (
     AttackedOption,
     EpsilonOption,
@@ -72,7 +72,6 @@ def evaluate(
 def _measure_scores(job: EvaluateJob, top_k: tuple[int, ...]) -> None:
     from edgekit.report.evaluation_files import write_evaluation
     from edgekit.report.evaluation_text import render_evaluation
-    from edgekit.report.files import encode_report, without_surrogates
     from edgekit.verify.evaluating import EvaluateRequest
     from edgekit.verify.evaluating import evaluate as measure
 
@@ -90,9 +89,5 @@ def _measure_scores(job: EvaluateJob, top_k: tuple[int, ...]) -> None:
     for line in unreadable_lines(found.unreadable, found.num_unreadable):
         note(line)
     files = None if job.out is None else write_evaluation(found.evaluation, job.out)
-    if job.as_json:
-        print_document(encode_report(without_surrogates(found.evaluation)).encode())
-        return
-    show(render_evaluation(found.evaluation))
-    if files is not None:
-        show(f"\n{files.html_path}")
+    html_path = None if files is None else files.html_path
+    show_document(found.evaluation, render_evaluation, html_path, as_json=job.as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.console import Bars, print_document, show
+from edgekit.cli.console import Bars, show_document
 
 
 def explain(
@@ -37,7 +37,6 @@ def explain(
     from edgekit.explain.study import ExplainRequest
     from edgekit.report.explanation_files import write_explanation
     from edgekit.report.explanation_text import render_explanation
-    from edgekit.report.files import encode_report, without_surrogates
 
     request = ExplainRequest(
         pictures=tuple(pictures),
@@ -53,8 +52,4 @@ def explain(
     with Bars() as bars:
         found = look(request, bars)
     files = write_explanation(found.explanation, found.maps, out)
-    if as_json:
-        print_document(encode_report(without_surrogates(found.explanation)).encode())
-        return
-    show(render_explanation(found.explanation))
-    show(f"\n{files.html_path}")
+    show_document(found.explanation, render_explanation, files.html_path, as_json=as_json)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from edgekit.cli.console import Bars, note, print_document, show, unreadable_lines
+from edgekit.cli.console import Bars, note, show_document, unreadable_lines
 from edgekit.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +88,6 @@ class EvaluateJob(msgspec.Struct, frozen=True, kw_only=True):
 
 def run_robustness(job: EvaluateJob, options: RobustnessOptions) -> None:
     """Measure, write and print. Raises as `measure_robustness`."""
-    from edgekit.report.files import encode_report, without_surrogates
     from edgekit.report.robustness_files import read_robustness, write_robustness
     from edgekit.report.robustness_text import render_robustness
     from edgekit.verify.lineup import LineupRequest
@@ -111,12 +110,8 @@ def run_robustness(job: EvaluateJob, options: RobustnessOptions) -> None:
     for line in unreadable_lines(found.unreadable, found.num_unreadable):
         note(line)
     files = None if job.out is None else write_robustness(found.robustness, job.out)
-    if job.as_json:
-        print_document(encode_report(without_surrogates(found.robustness)).encode())
-        return
-    show(render_robustness(found.robustness))
-    if files is not None:
-        show(f"\n{files.html_path}")
+    html_path = None if files is None else files.html_path
+    show_document(found.robustness, render_robustness, html_path, as_json=job.as_json)
 
 
 def choose_settings(num_pictures: int | None, options: RobustnessOptions) -> RobustnessSettings:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import html
-import io
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from rich.console import Console
 
 from edgekit.core.errors import IntegrityError, UsageError
 from edgekit.core.evaluation import Evaluation
@@ -21,13 +18,11 @@ from edgekit.report.evaluation_page import render_evaluation_html
 from edgekit.report.evaluation_text import render_evaluation
 from edgekit.report.files import encode_report
 from evaluations import build_evaluation
+from page_texts import EVIL, LONG, printed, text_of
 from schema_docs import described_structs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-EVIL = '<script>alert(1)</script>"&\x1b[2J'
-LONG = "a_name_without_any_place_to_break_" * 8
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +43,6 @@ def imbalanced() -> Evaluation:
 @pytest.fixture(scope="module")
 def one_class() -> Evaluation:
     return build_evaluation((9, 0, 0, 0))
-
-
-def printed(evaluation: Evaluation, width: int = 80) -> str:
-    stream = io.StringIO()
-    Console(file=stream, width=width, force_terminal=False, color_system=None).print(render_evaluation(evaluation))
-    return stream.getvalue()
-
-
-def text_of(page: str) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page.split("<body>")[1])).replace("\xa0", " ").split())
 
 
 class TestFiles:
@@ -185,15 +170,17 @@ class TestTerminal:
     @pytest.mark.parametrize("kind", ["alone", "pair", "imbalanced", "one_class"])
     def test_summary_fits_80_columns_and_ends_with_headline(self, request: pytest.FixtureRequest, kind: str) -> None:
         evaluation = request.getfixturevalue(kind)
-        lines = printed(evaluation).splitlines()
+        lines = printed(render_evaluation(evaluation)).splitlines()
         assert max(len(line) for line in lines) <= 80
         assert " ".join(lines[-1].split()) == words.headline(evaluation)
 
     def test_summary_lists_the_ten_classes_found_least(self) -> None:
         names = tuple(f"kind {index}" for index in range(30))
-        text = printed(build_evaluation((10,) * 30, names=names))
+        text = printed(render_evaluation(build_evaluation((10,) * 30, names=names)))
         assert "10 classes found least" in text
         assert len(re.findall(r"^kind \d+", text, flags=re.MULTILINE)) == 10
 
     def test_control_characters_never_reach_the_terminal(self) -> None:
-        assert "\x1b" not in printed(build_evaluation(names=(EVIL, "bee", "cat", "dog"), model=EVIL, other=EVIL))
+        assert "\x1b" not in printed(
+            render_evaluation(build_evaluation(names=(EVIL, "bee", "cat", "dog"), model=EVIL, other=EVIL))
+        )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
-import io
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +11,6 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
-from rich.console import Console
 
 from edgekit.core.errors import IntegrityError, UsageError
 from edgekit.core.explanation import Explanation
@@ -24,13 +21,11 @@ from edgekit.report.explanation_text import render_explanation
 from edgekit.report.files import encode_report
 from edgekit.report.overlays import COOL, WARM, gradient_png, heat_png, patch_png, picture_png
 from explanations import answered, build_explanation, build_maps, occlusion
+from page_texts import EVIL, LONG, printed, text_of
 from schema_docs import described_structs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-EVIL = '<script>alert(1)</script>"&\x1b[2J'
-LONG = "a_name_without_any_place_to_break_" * 8
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +49,6 @@ def file_only(pair: Explanation) -> Explanation:
 
 def drawn(explanation: Explanation) -> str:
     return render_explanation_html(explanation, build_maps(explanation))
-
-
-def printed(explanation: Explanation, width: int = 80) -> str:
-    stream = io.StringIO()
-    Console(file=stream, width=width, force_terminal=False, color_system=None).print(render_explanation(explanation))
-    return stream.getvalue()
-
-
-def text_of(page: str) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page.split("<body>")[1])).replace("\xa0", " ").split())
 
 
 def pixels(png: str) -> np.ndarray:
@@ -244,9 +229,9 @@ class TestTerminal:
     @pytest.mark.parametrize("kind", ["pair", "float_only", "file_only"])
     def test_summary_fits_80_columns_and_ends_with_headline(self, request: pytest.FixtureRequest, kind: str) -> None:
         explanation = request.getfixturevalue(kind)
-        text = printed(explanation)
+        text = printed(render_explanation(explanation))
         assert max(len(line) for line in text.splitlines()) <= 80
         assert " ".join(text.split()).endswith(" ".join(words.headline(explanation).split()))
 
     def test_control_characters_never_reach_the_terminal(self) -> None:
-        assert "\x1b" not in printed(build_explanation(names=(EVIL, "dog"), given=EVIL))
+        assert "\x1b" not in printed(render_explanation(build_explanation(names=(EVIL, "dog"), given=EVIL)))

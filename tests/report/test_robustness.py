@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import html
-import io
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from rich.console import Console
 
 from edgekit.core.errors import IntegrityError, UsageError
 from edgekit.core.robustness import Robustness
@@ -21,14 +18,12 @@ from edgekit.report.robustness_charts import attack_charts, corruption_families,
 from edgekit.report.robustness_files import read_robustness, write_robustness
 from edgekit.report.robustness_page import render_robustness_html
 from edgekit.report.robustness_text import render_robustness
+from page_texts import EVIL, LONG, printed, text_of
 from robustnesses import build_robustness
 from schema_docs import described_structs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-EVIL = '<script>alert(1)</script>"&\x1b[2J'
-LONG = "a_name_without_any_place_to_break_" * 8
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +44,6 @@ def trio() -> Robustness:
 @pytest.fixture(scope="module")
 def blind() -> Robustness:
     return build_robustness("mine.tflite", has_gradient=False, threshold=None, notes=("No float model is at hand.",))
-
-
-def printed(robustness: Robustness) -> str:
-    stream = io.StringIO()
-    Console(file=stream, width=80, force_terminal=False, color_system=None).print(render_robustness(robustness))
-    return stream.getvalue()
-
-
-def text_of(page: str) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page.split("<body")[1])).replace("\xa0", " ").split())
 
 
 class TestFiles:
@@ -111,7 +96,7 @@ class TestPage:
         page = render_robustness_html(evil)
         assert "<script>alert" not in page
         assert "\x1b" not in page
-        assert "\x1b" not in printed(evil)
+        assert "\x1b" not in printed(render_robustness(evil))
 
     def test_what_is_no_picture_is_not_put_on_the_page(self, pair: Robustness) -> None:
         broken = msgspec.structs.replace(pair.shown[0], changed_png='"><b>')
@@ -199,6 +184,6 @@ class TestTerminal:
     @pytest.mark.parametrize("kind", ["alone", "pair", "trio", "blind"])
     def test_summary_fits_80_columns_and_ends_with_headline(self, request: pytest.FixtureRequest, kind: str) -> None:
         robustness = request.getfixturevalue(kind)
-        text = printed(robustness)
+        text = printed(render_robustness(robustness))
         assert max(len(line) for line in text.splitlines()) <= 80
         assert " ".join(text.split()).endswith(words.headline(robustness))
