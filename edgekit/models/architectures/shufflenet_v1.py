@@ -118,11 +118,16 @@ class ShuffleNetV1(nn.Module):
         return self.classifier(self.dropout(self.pool(self.features(x))))
 
 
-def _published(macs: int, top1: float, macs_tolerance: float = 0.015) -> Published:
+def _published(
+    macs: int, top1: float, macs_tolerance: float = 0.015, num_params: int | None = None, tolerance: float = 0.03
+) -> Published:
+    """The paper gives no parameters; the authors' release does, in steps of 100,000."""
+    source = "Zhang et al. 2018, tables 1 and 2"
     return Published(
-        num_params=None,
+        num_params=num_params,
         macs=macs,
-        source="Zhang et al. 2018, tables 1 and 2",
+        source=source if num_params is None else f"{source}; authors' release (parameters)",
+        tolerance=0.0 if num_params is None else tolerance,
         macs_tolerance=macs_tolerance,
         top1=top1,
     )
@@ -137,15 +142,15 @@ ARCHITECTURE = Architecture(
     variants={
         "shufflenet_v1_x0_25_g3": _published(13_000_000, 45.0, 0.16),
         "shufflenet_v1_x0_25_g8": _published(13_000_000, 47.3, 0.05),
-        "shufflenet_v1_x0_5_g3": _published(38_000_000, 56.8),
-        "shufflenet_v1_x0_5_g8": _published(38_000_000, 57.7, 0.07),
+        "shufflenet_v1_x0_5_g3": _published(38_000_000, 56.8, num_params=700_000),
+        "shufflenet_v1_x0_5_g8": _published(38_000_000, 57.7, 0.07, num_params=1_000_000),
         "shufflenet_v1_x1_0_g1": _published(143_000_000, 66.4),
         "shufflenet_v1_x1_0_g2": _published(140_000_000, 67.3),
-        "shufflenet_v1_x1_0_g3": _published(137_000_000, 67.4),
+        "shufflenet_v1_x1_0_g3": _published(137_000_000, 67.4, num_params=1_900_000),
         "shufflenet_v1_x1_0_g4": _published(133_000_000, 67.2),
-        "shufflenet_v1_x1_0_g8": _published(137_000_000, 67.6),
-        "shufflenet_v1_x1_5_g3": _published(292_000_000, 71.5, 0.03),
-        "shufflenet_v1_x2_0_g3": _published(524_000_000, 73.7),
+        "shufflenet_v1_x1_0_g8": _published(137_000_000, 67.6, num_params=2_400_000),
+        "shufflenet_v1_x1_5_g3": _published(292_000_000, 71.5, 0.03, num_params=3_400_000),
+        "shufflenet_v1_x2_0_g3": _published(524_000_000, 73.7, num_params=5_400_000),
     },
     build=ShuffleNetV1,
     takes_width=True,
