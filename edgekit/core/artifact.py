@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from edgekit.core.preprocessing import PreprocessSpec
+from edgekit.core.storage import write_bytes
 
 FileFormat: TypeAlias = Literal["onnx", "tflite"]
 ModelKind: TypeAlias = Literal["classifier", "features"]
@@ -54,9 +55,9 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
     @classmethod
-    def of(cls, path: Path, format: FileFormat, scheme: str) -> Artifact:
-        """Describe a file that exists."""
-        content = path.read_bytes()
+    def write(cls, path: Path, content: bytes, format: FileFormat, scheme: str) -> Artifact:
+        """Write a file in one piece, or not at all, and describe it. Raises `OutputError` as `write_bytes` does."""
+        write_bytes(path, content)
         return cls(
             path=path,
             format=format,

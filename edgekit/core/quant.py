@@ -17,6 +17,9 @@ from edgekit.core.graph import Graph
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
+_EXACT_BITS = 16
+"""Grids up to here have integers, and differences of them, that float32 holds exactly."""
+
 
 class QuantParams(msgspec.Struct, frozen=True, kw_only=True):
     """The grid of one tensor.
@@ -54,17 +57,29 @@ class QuantParams(msgspec.Struct, frozen=True, kw_only=True):
 
     def quantize(self, real: npt.NDArray[np.floating[Any]], *, narrow: bool = False) -> npt.NDArray[np.int32]:
         """Round real values to this grid, half to even, saturating; `narrow` keeps to -qmax..qmax."""
+        # In place: the weights of one layer may take hundreds of megabytes.
         scale = self._along_axis(self.scale, real.ndim)
         zero_point = self._along_axis(self.zero_point, real.ndim)
-        rounded = np.rint(real / scale) + zero_point
+        steps = np.asarray(real / scale)
+        if self.num_bits > _EXACT_BITS:
+            steps = steps.astype(np.float64)
         lowest = -self.qmax if narrow else self.qmin
-        return np.minimum(np.maximum(rounded, lowest), self.qmax).astype(np.int32)
+        np.rint(steps, out=steps)
+        np.maximum(steps, (lowest - zero_point).astype(steps.dtype), out=steps)
+        np.minimum(steps, (self.qmax - zero_point).astype(steps.dtype), out=steps)
+        integers = steps.astype(np.int32)
+        integers += zero_point
+        return integers
 
     def dequantize(self, values: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
         """Real values of integers on this grid."""
         scale = self._along_axis(self.scale, values.ndim)
         zero_point = self._along_axis(self.zero_point, values.ndim)
-        return ((values.astype(np.int32) - zero_point) * scale).astype(np.float32)
+        if self.num_bits > _EXACT_BITS:
+            return ((values.astype(np.int32) - zero_point) * scale).astype(np.float32)
+        real = np.asarray(values, dtype=np.float32) - zero_point.astype(np.float32)
+        real *= scale
+        return real
 
 
 class QuantTensor(msgspec.Struct, frozen=True, kw_only=True):

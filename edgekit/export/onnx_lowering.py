@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from edgekit.core.errors import UnsupportedOpError
 from edgekit.core.graph import Array, Attribute, Graph, Node
@@ -19,7 +19,7 @@ Emit: TypeAlias = Callable[["OnnxSink", Node, Sequence[str], Sequence[str]], Non
 
 
 class OnnxSink:
-    """Collects ONNX nodes and initializers.
+    """Collects ONNX nodes, and initializers as arrays.
 
     Args:
         graph: The graph that is lowered; its names are reserved.
@@ -28,7 +28,7 @@ class OnnxSink:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.initializers: dict[str, Array] = {}
         self._taken = {*graph.shapes, *graph.constants}
         self._turned: dict[str, str] = {}
         self._pool: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
@@ -42,7 +42,7 @@ class OnnxSink:
     def initializer(self, name: str, array: Array) -> str:
         """Store an array under a name that the caller has reserved, once."""
         if name not in self.initializers:
-            self.initializers[name] = numpy_helper.from_array(array, name)
+            self.initializers[name] = array
         return name
 
     def turned(self, name: str) -> str:
@@ -75,7 +75,7 @@ class OnnxSink:
         key = (str(array.dtype), array.tobytes(), array.shape)
         if key not in self._pool:
             self._pool[key] = self.name(wanted)
-            self.initializers[self._pool[key]] = numpy_helper.from_array(array, self._pool[key])
+            self.initializers[self._pool[key]] = array
         return self._pool[key]
 
     def emit(

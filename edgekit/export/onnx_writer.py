@@ -14,9 +14,8 @@ from onnx import helper
 
 from edgekit.core.artifact import CARD_KEY, Artifact, ModelCard
 from edgekit.core.errors import GraphError
-from edgekit.core.graph import Graph
+from edgekit.core.graph import Array, Graph
 from edgekit.core.quant import QuantizedGraph, scheme_of
-from edgekit.core.storage import write_bytes
 from edgekit.export.onnx_dynamic import lower_dynamic
 from edgekit.export.onnx_lowering import OnnxSink, lower
 from edgekit.export.onnx_qdq import ActivationType, QdqWriter
@@ -51,9 +50,10 @@ def write_onnx(
         GraphError: The card has labels for another number of classes.
         OutputError: The file cannot be written.
     """
-    proto = build_onnx(model, card, dynamic_batch=dynamic_batch, activations=activations)
-    write_bytes(path, proto.SerializeToString(deterministic=True))
-    return Artifact.of(path, "onnx", scheme_of(model))
+    proto = _build(model, card, dynamic_batch=dynamic_batch, activations=activations)
+    content = proto.SerializeToString(deterministic=True)
+    onnx.checker.check_model(content)
+    return Artifact.write(path, content, "onnx", scheme_of(model))
 
 
 def build_onnx(
@@ -64,6 +64,14 @@ def build_onnx(
     activations: ActivationType = DEFAULT_ACTIVATIONS,
 ) -> onnx.ModelProto:
     """The ONNX model in memory; arguments and errors as for `write_onnx`."""
+    proto = _build(model, card, dynamic_batch=dynamic_batch, activations=activations)
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def _build(
+    model: Graph | QuantizedGraph, card: ModelCard, *, dynamic_batch: bool, activations: ActivationType
+) -> onnx.ModelProto:
     graph = model.graph if isinstance(model, QuantizedGraph) else model
     num_classes = graph.shapes[graph.output][-1]
     if card.labels and len(card.labels) != num_classes:
@@ -88,10 +96,12 @@ def build_onnx(
         graph.name,
         [_value_info(graph, graph.input, batch)],
         [_value_info(graph, graph.output, batch)],
-        initializer=list(sink.initializers.values()),
         value_info=[_value_info(graph, name, batch) for name in names if name != graph.output],
     )
-    return _model(proto, msgspec.structs.replace(card, scheme=scheme_of(model)))
+    made = _model(proto, msgspec.structs.replace(card, scheme=scheme_of(model)))
+    for name, array in sink.initializers.items():
+        _add_initializer(made.graph, name, array)
+    return made
 
 
 def with_all_outputs(model: onnx.ModelProto, names: Collection[str] | None = None) -> onnx.ModelProto:
@@ -131,5 +141,13 @@ def _model(graph: onnx.GraphProto, card: ModelCard) -> onnx.ModelProto:
         "std": ",".join(map(str, card.preprocess.std)),
     }
     helper.set_model_props(model, entries)
-    onnx.checker.check_model(model)
     return model
+
+
+def _add_initializer(graph: onnx.GraphProto, name: str, array: Array) -> None:
+    """Store an array where it stays: ready-made tensors would be copied whole, into the graph and into the model."""
+    tensor = graph.initializer.add()
+    tensor.name = name
+    tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+    tensor.dims.extend(array.shape)
+    tensor.raw_data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()

@@ -16,7 +16,6 @@ from edgekit.core.artifact import Artifact, ModelCard
 from edgekit.core.errors import GraphError
 from edgekit.core.graph import Graph
 from edgekit.core.quant import QuantizedGraph, scheme_of
-from edgekit.core.storage import write_bytes
 from edgekit.export.tflite_lowering import MAP_RANK, Lowering, Value, stored_dims
 from edgekit.export.tflite_metadata import METADATA_NAME, append_files, build_metadata
 from edgekit.export.tflite_nibbles import Compute, require_int4_layers
@@ -43,8 +42,8 @@ def write_tflite(
         GraphError: A graph that is no classifier of one picture, or grids that TFLite cannot express.
         OutputError: The file cannot be written.
     """
-    write_bytes(path, build_tflite(model, card, float_io=float_io, compute=compute))
-    return Artifact.of(path, "tflite", scheme_of(model))
+    content = build_tflite(model, card, float_io=float_io, compute=compute)
+    return Artifact.write(path, content, "tflite", scheme_of(model))
 
 
 def build_tflite(

@@ -25,6 +25,10 @@ from edgekit.export.tflite_nibbles import pack_nibbles
 SCHEMA_VERSION = 3
 FILE_IDENTIFIER = b"TFL3"
 BUFFER_ALIGNMENT = 16
+_TABLES_OF_A_TENSOR = 256
+"""About what a tensor and its operator take besides its name and its content."""
+_BYTES_OF_A_CHANNEL = 12
+"""A float32 scale and an int64 zero-point."""
 
 Options: TypeAlias = Any
 """An options object of the generated schema: `Conv2DOptionsT`, `Pool2DOptionsT`, ..., or None for none."""
@@ -140,8 +144,8 @@ class TfliteBuilder:
             operator.builtinOptions = options
         self._operators.append(operator)
 
-    def build(self, name: str, inputs: Sequence[int], outputs: Sequence[int], metadata: dict[str, bytes]) -> bytes:
-        """Serialize.
+    def build(self, name: str, inputs: Sequence[int], outputs: Sequence[int], metadata: dict[str, bytes]) -> memoryview:
+        """Serialize. Returns a view of the builder's own bytes: a copy would be as large as the model.
 
         Args:
             name: Of the subgraph.
@@ -160,10 +164,10 @@ class TfliteBuilder:
         model.subgraphs = [subgraph]
         model.metadata = [self._metadata(key, content) for key, content in metadata.items()]
         model.buffers = self._buffers
-        builder = flatbuffers.Builder(self._num_bytes + (1 << 16))
+        builder = flatbuffers.Builder(self._num_bytes + (1 << 16))  # one that is too small doubles, and copies itself
         self._zero_points.clear()  # offsets belong to one builder
         builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
-        return bytes(builder.Output())
+        return memoryview(builder.Bytes)[builder.Head() :]
 
     def _store(self, values: Array) -> int:
         self._buffers.append(_AlignedBuffer(values))
@@ -179,7 +183,9 @@ class TfliteBuilder:
         element, buffer = stored
         tensor = schema.TensorT(type=element, buffer=buffer, name=name, hasRank=True)
         tensor.shape = [int(size) for size in shape]
+        self._num_bytes += _TABLES_OF_A_TENSOR + len(name)
         if params is not None:
+            self._num_bytes += _BYTES_OF_A_CHANNEL * params.scale.size
             tensor.quantization = _SharedQuantization(params, self._zero_points)
         self._tensors.append(tensor)
         return len(self._tensors) - 1

@@ -60,13 +60,14 @@ def build_metadata(card: ModelCard, input_name: str, output_name: str) -> bytes:
     return bytes(builder.Output())
 
 
-def append_files(model: bytes, card: ModelCard) -> bytes:
+def append_files(model: bytes | memoryview, card: ModelCard) -> bytes:
     """The model with `labels.txt` (when there are labels) and the card in an uncompressed zip archive behind it.
 
     Interpreters read from the front and stop at the end of the flatbuffer; zip readers find their directory from the
     back. Dates are fixed, so equal content gives equal bytes.
     """
-    stream = io.BytesIO(model)
+    stream = io.BytesIO()
+    stream.write(model)
     with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
         if card.labels:
             _add_file(archive, LABELS_FILE, "".join(f"{_one_line(label)}\n" for label in card.labels).encode())

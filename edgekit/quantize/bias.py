@@ -14,6 +14,9 @@ from edgekit.core.graph import Graph
 from edgekit.quantize import operators
 from edgekit.quantize.plan import Layer
 
+_ROWS_AT_ONCE = 64
+"""Of a dense layer's weights, in float64: the first of VGG's would take 0.8 GB at once."""
+
 
 def mean_shift(
     graph: Graph,
@@ -32,10 +35,11 @@ def mean_shift(
         weight_error: dW, real values, in the shape of the weight.
         input_means: E[x], [in_channels].
     """
-    error = weight_error.astype(np.float64)
     means = input_means.astype(np.float64)
     if layer.node.op == "Gemm":
-        return error @ means
+        blocks = range(0, weight_error.shape[0], _ROWS_AT_ONCE)
+        return np.concatenate([weight_error[row : row + _ROWS_AT_ONCE].astype(np.float64) @ means for row in blocks])
+    error = weight_error.astype(np.float64)
     out_channels, in_per_group = error.shape[:2]
     group = layer.node.int("group")
     per_tap = error.reshape(group, out_channels // group, in_per_group, -1) @ _tap_shares(graph, layer)

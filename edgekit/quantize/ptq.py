@@ -116,7 +116,8 @@ def quantize_static(
         values = rounding(layer, weight, grid)
         bias = _real(start.graph, layer.bias) if layer.bias else np.zeros(weight.shape[0])
         if config.bias_correction:
-            error = grid.dequantize(values) - weight
+            error = grid.dequantize(values)
+            error -= weight
             bias = bias - mean_shift(start.graph, layer, error, calibration.channel_means[layer.input])
         has_bias = layer.bias is not None or config.bias_correction
         decided[layer.node.name] = DecidedLayer(

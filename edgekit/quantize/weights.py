@@ -57,11 +57,11 @@ def choose_weight_grid(
         QuantizationError: The weights are empty or not finite.
     """
     require_finite(weight, name)
-    rows = np.asarray(weight, dtype=np.float64).reshape(weight.shape[0], -1)
+    rows = weight.reshape(weight.shape[0], -1)
     qmax = (1 << (num_bits - 1)) - 1
-    ends = np.abs(rows).max(axis=1)
+    ends = np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64)
     if method == "mse":
-        ends = ends * _best_shares(rows, ends, qmax)
+        ends = ends * _best_shares(rows.astype(np.float64), ends, qmax)
     scale = ends / qmax
     alive = scale > 0
     scale = np.where(alive, scale, scale.max() if alive.any() else 1.0)
