@@ -21,14 +21,10 @@ USUAL_LOGIT = 32.0
 """Logits of trained classifiers stay below. Those of random weights may be in the hundreds: float32 is coarser."""
 
 
-class Findings(msgspec.Struct, frozen=True, kw_only=True):
-    """What verification measured, before any judgement.
+class FileFindings(msgspec.Struct, frozen=True, kw_only=True):
+    """What verification measured of the two quantized files, before any judgement.
 
     Args:
-        float_error: Largest logit difference of float ONNX and torch; None without a torch model.
-        largest_logit: Largest magnitude of a float logit.
-        accuracy: "float", "onnx", "tflite" -> accuracy; empty when unlabelled.
-        agreement: "onnx", "tflite" -> agreement with float.
         stored: "onnx", "tflite" -> what the file holds.
         difference: First constant or grid on which the two files differ; None if none.
         mean_steps: Mean difference of the two quantized outputs, in steps of the output grid.
@@ -39,10 +35,6 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
         is_dynamic: Whether activations become integers only inside the kernels.
     """
 
-    float_error: float | None
-    largest_logit: float
-    accuracy: dict[str, Accuracy]
-    agreement: dict[str, Agreement]
     stored: dict[str, StoredFile]
     difference: Difference | None
     mean_steps: float
@@ -53,8 +45,26 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     is_dynamic: bool = False
 
 
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """What verification measured of a classifier, before any judgement.
+
+    Args:
+        files: Of the two quantized files.
+        float_error: Largest logit difference of float ONNX and torch; None without a torch model.
+        largest_logit: Largest magnitude of a float logit.
+        accuracy: "float", "onnx", "tflite" -> accuracy; empty when unlabelled.
+        agreement: "onnx", "tflite" -> agreement with float.
+    """
+
+    files: FileFindings
+    float_error: float | None
+    largest_logit: float
+    accuracy: dict[str, Accuracy]
+    agreement: dict[str, Agreement]
+
+
 def judge(findings: Findings, *, max_drop: float, max_float_error: float) -> tuple[Check, ...]:
-    """Every bar, met or not.
+    """Every bar of a classifier, met or not.
 
     Args:
         findings: What was measured.
@@ -63,7 +73,6 @@ def judge(findings: Findings, *, max_drop: float, max_float_error: float) -> tup
             in proportion for larger ones.
     """
     checks: list[Check] = []
-    difference = findings.difference
     if findings.float_error is not None:
         if math.isfinite(findings.largest_logit):
             max_float_error *= max(1.0, findings.largest_logit / USUAL_LOGIT)
@@ -75,29 +84,34 @@ def judge(findings: Findings, *, max_drop: float, max_float_error: float) -> tup
                 bar=f"at most {max_float_error:.2g}",
             )
         )
+    checks += judge_files(findings.files)
+    checks += [_judge_answers(name, findings, max_drop) for name in findings.agreement]
+    return tuple(checks)
+
+
+def judge_files(findings: FileFindings) -> list[Check]:
+    """The bars of any two quantized files: integers throughout, the same ones, and outputs that are alike."""
+    difference = findings.difference
     judge_stored = _judge_weights if findings.is_dynamic else _judge_stored
-    checks += [judge_stored(name, stored) for name, stored in findings.stored.items()]
-    checks.append(
+    max_mean_steps = MAX_DYNAMIC_MEAN_STEPS if findings.is_dynamic else MAX_MEAN_STEPS
+    is_alike = findings.mean_steps <= max_mean_steps
+    return [
+        *(judge_stored(name, stored) for name, stored in findings.stored.items()),
         Check(
             name="TFLite and ONNX hold the same integers",
-            passed=findings.difference is None,
+            passed=difference is None,
             measured=_equal_words(findings) if difference is None else difference.what,
             bar="no difference",
             layer=None if difference is None else difference.layer,
-        )
-    )
-    max_mean_steps = MAX_DYNAMIC_MEAN_STEPS if findings.is_dynamic else MAX_MEAN_STEPS
-    checks.append(
+        ),
         Check(
             name="TFLite and ONNX answer alike",
-            passed=findings.mean_steps <= max_mean_steps,
+            passed=is_alike,
             measured=f"outputs {findings.mean_steps:.2f} steps apart on average, {findings.max_steps} at most",
             bar=f"at most {max_mean_steps:g} on average",
-            layer=None if findings.mean_steps <= max_mean_steps else _suspect(findings),
-        )
-    )
-    checks += [_judge_answers(name, findings, max_drop) for name in findings.agreement]
-    return tuple(checks)
+            layer=None if is_alike else suspect(findings),
+        ),
+    ]
 
 
 def _judge_stored(name: str, stored: StoredFile) -> Check:
@@ -105,7 +119,7 @@ def _judge_stored(name: str, stored: StoredFile) -> Check:
     float_layer = next(iter(stored.float_layers), None)
     is_applied = stored.num_weighted > 0 and float_layer is None
     return Check(
-        name=f"{_title(name)} is integer throughout",
+        name=f"{title(name)} is integer throughout",
         passed=is_applied,
         measured=f"{stored.num_weighted} weighted layers, {len(stored.float_layers)} operators in float",
         bar="0 operators in float",
@@ -117,7 +131,7 @@ def _judge_weights(name: str, stored: StoredFile) -> Check:
     """A dynamic scheme that was not applied to some layer."""
     float_layer = next(iter(stored.float_weights), None)
     return Check(
-        name=f"{_title(name)} has integer weights throughout",
+        name=f"{title(name)} has integer weights throughout",
         passed=stored.num_weighted > 0 and float_layer is None,
         measured=f"{stored.num_weighted} weighted layers, {len(stored.float_weights)} with float weights",
         bar="0 with float weights",
@@ -125,7 +139,7 @@ def _judge_weights(name: str, stored: StoredFile) -> Check:
     )
 
 
-def _equal_words(findings: Findings) -> str:
+def _equal_words(findings: FileFindings) -> str:
     if findings.is_dynamic:
         return "all weights and their scales equal"
     return "all weights, biases, scales and zero-points equal"
@@ -133,22 +147,16 @@ def _equal_words(findings: Findings) -> str:
 
 def _judge_answers(name: str, findings: Findings, max_drop: float) -> Check:
     agreement = findings.agreement[name]
-    layer = _suspect(findings)
+    layer = suspect(findings.files)
     if findings.accuracy:
         drop = 100 * (findings.accuracy["float"].top1 - findings.accuracy[name].top1)
-        passed = drop <= max_drop
-        return Check(
-            name=f"{_title(name)} keeps the accuracy",
-            passed=passed,
-            measured=f"{'lost' if drop > 0 else 'gained'} {abs(drop):.2f} points of top-1 on {agreement.n} pictures",
-            bar=f"at most {max_drop:g} points lost",
-            layer=None if passed else layer,
-        )
+        of = f"top-1 on {agreement.n} pictures"
+        return judge_drop(f"{title(name)} keeps the accuracy", drop, max_drop, of=of, layer=layer)
     # Answers of random weights sit on knife edges: there, only gross failures are told by agreement.
-    bar = MIN_UNLABELLED_AGREEMENT if findings.trained else 0.0
+    bar = MIN_UNLABELLED_AGREEMENT if findings.files.trained else 0.0
     passed = agreement.top1 >= bar
     return Check(
-        name=f"{_title(name)} agrees with float",
+        name=f"{title(name)} agrees with float",
         passed=passed,
         measured=f"same answer on {100 * agreement.top1:.1f} % of {agreement.n} pictures without labels",
         bar=f"at least {100 * bar:g} %",
@@ -156,12 +164,33 @@ def _judge_answers(name: str, findings: Findings, max_drop: float) -> Check:
     )
 
 
-def _suspect(findings: Findings) -> str | None:
+def judge_drop(name: str, drop: float, max_drop: float, *, of: str, layer: str | None) -> Check:
+    """The bar on what was lost.
+
+    Args:
+        name: Of the check.
+        drop: Loss, in points; negative for a gain.
+        max_drop: Largest that passes.
+        of: What the points are of, and on how many pictures.
+        layer: The one to look at first where it does not pass.
+    """
+    passed = drop <= max_drop
+    return Check(
+        name=name,
+        passed=passed,
+        measured=f"{'lost' if drop > 0 else 'gained'} {abs(drop):.2f} points of {of}",
+        bar=f"at most {max_drop:g} points lost",
+        layer=None if passed else layer,
+    )
+
+
+def suspect(findings: FileFindings) -> str | None:
     """The layer to look at first: where the files differ, or the first that diverges, or the one with most noise."""
     if findings.difference is not None:
         return findings.difference.layer
     return findings.divergent_layer or findings.weakest_layer
 
 
-def _title(name: str) -> str:
+def title(name: str) -> str:
+    """A format's name as people write it."""
     return {"onnx": "ONNX", "tflite": "TFLite"}.get(name, name)

@@ -9,26 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.core.measurement import Agreement
-from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.core.progress import Progress
 from edgekit.core.recipe import VerifySection
 from edgekit.core.report import AccuracyTable, AgreementTable, Check, Disagreement
 from edgekit.data.dataset import Source
-from edgekit.data.reading import UnreadableLog, iterate_batches
 from edgekit.evaluate.metrics import accuracy, agreement, answers, confusion
-from edgekit.export.activations import fitting_batch_size
-from edgekit.export.stored import StoredFile, read_stored
-from edgekit.verify.answers import Answers, Predictor, collect_answers, file_predictor
+from edgekit.export.stored import StoredFile
+from edgekit.verify.answers import Answers
 from edgekit.verify.checks import Findings, judge
-from edgekit.verify.integers import first_difference
-from edgekit.verify.layers import first_divergent, measure_sqnr
+from edgekit.verify.measuring import Measured, measure_files, read_pictures
 from edgekit.verify.png import encode_png
 from edgekit.verify.subject import Subject
 
-NUM_LAYER_PICTURES = 16
-NUM_TORCH_PICTURES = 64
 MAX_SHOWN = 24
-INT8_STEPS = 255
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,97 +57,50 @@ def verify(subject: Subject, source: Source, config: VerifySection, progress: Pr
     Raises:
         DataError: No pictures, or too many unreadable ones.
     """
-    indices = np.arange(len(source), dtype=np.int64)[: config.num_pictures]
-    log = UnreadableLog()
-    predictors = {
-        "float": file_predictor(subject.float_path, subject.spec),
-        "onnx": file_predictor(subject.onnx_path, subject.spec),
-        "tflite": file_predictor(subject.tflite_path, subject.spec),
-    }
-    progress.begin("verify answers", len(indices))
-    batches = iterate_batches(
-        source, subject.spec, batch_size=fitting_batch_size(subject.graph), indices=indices, unreadable=log
-    )
-    found = collect_answers(predictors, batches, progress)
-    progress.end()
+    measured = measure_files(subject, source, config.num_pictures, "verify answers", progress)
+    found = measured.answers
     if not subject.labels_fit:
         found = msgspec.structs.replace(found, labels=None)
-    few = read_pictures(source, subject.spec, found.indices[:NUM_TORCH_PICTURES])
-    progress.begin("verify layers", 1)
-    sqnr = measure_sqnr(subject.graph, subject.spec, subject.tflite_path, few[:NUM_LAYER_PICTURES])
-    progress.end()
-    stored = {"onnx": read_stored(subject.onnx_path), "tflite": read_stored(subject.tflite_path)}
-    findings = _measure(subject, found, stored, sqnr, _float_agreement(subject, predictors["float"], few))
     logits = found.logits
-    return Verification(
-        checks=judge(findings[0], max_drop=config.max_drop, max_float_error=config.max_float_error),
-        accuracy=AccuracyTable(**{name: findings[0].accuracy.get(name) for name in ("float", "onnx", "tflite")}),
-        agreement=findings[1],
-        stored=stored["tflite"],
-        sqnr_db=sqnr,
-        first_divergent_layer=findings[0].divergent_layer,
-        confusion=_confusion(logits["tflite"], found.labels),
-        disagreements=_disagreements(subject, source, found),
-        num_pictures=len(found.indices),
-        unreadable=tuple(log.reasons),
-        num_unreadable=log.num_pictures,
-    )
-
-
-def _measure(
-    subject: Subject,
-    found: Answers,
-    stored: dict[str, StoredFile],
-    sqnr: dict[str, float],
-    float_onnx: Agreement | None,
-) -> tuple[Findings, AgreementTable]:
-    logits = found.logits
-    agreements = {name: agreement(logits[name], logits["float"]) for name in ("onnx", "tflite")}
-    step = output_step(subject, stored["tflite"], logits["float"])
-    steps = np.rint(np.abs(logits["onnx"] - logits["tflite"]) / step)
+    float_onnx = _float_agreement(subject, measured)
     findings = Findings(
+        files=measured.findings,
         float_error=None if float_onnx is None else float_onnx.max_abs_error,
         largest_logit=float(np.abs(logits["float"]).max()),
         accuracy={} if found.labels is None else {name: accuracy(logits[name], found.labels) for name in logits},
-        agreement=agreements,
-        stored=stored,
-        difference=first_difference(subject.graph, stored["onnx"], stored["tflite"], weights_only=subject.is_dynamic),
-        mean_steps=float(steps.mean()),
-        max_steps=int(steps.max()),
-        divergent_layer=first_divergent(subject.graph, sqnr),
-        weakest_layer=min(sqnr, key=lambda layer: sqnr[layer]) if sqnr else None,
-        trained=subject.trained,
-        is_dynamic=subject.is_dynamic,
+        agreement={name: agreement(logits[name], logits["float"]) for name in ("onnx", "tflite")},
     )
-    table = AgreementTable(
-        onnx=agreements["onnx"],
-        tflite=agreements["tflite"],
-        float_onnx=float_onnx,
-        tflite_onnx_max_steps=findings.max_steps,
-        tflite_onnx_mean_steps=findings.mean_steps,
+    return Verification(
+        checks=judge(findings, max_drop=config.max_drop, max_float_error=config.max_float_error),
+        accuracy=AccuracyTable(**{name: findings.accuracy.get(name) for name in ("float", "onnx", "tflite")}),
+        agreement=_agreement_table(findings, float_onnx),
+        stored=measured.stored["tflite"],
+        sqnr_db=measured.sqnr_db,
+        first_divergent_layer=findings.files.divergent_layer,
+        confusion=_confusion(logits["tflite"], found.labels),
+        disagreements=_disagreements(subject, source, found),
+        num_pictures=len(found.indices),
+        unreadable=tuple(measured.unreadable.reasons),
+        num_unreadable=measured.unreadable.num_pictures,
     )
-    return findings, table
 
 
-def output_step(subject: Subject, stored: StoredFile, logits: npt.NDArray[np.float32]) -> float:
-    """Scale of the output's grid; 1 where the file shows none (then nothing is quantized, which fails elsewhere).
-
-    A dynamic scheme has none: there it is that of the int8 grid that would span the float answers.
-    """
-    if subject.is_dynamic:
-        return max(float(np.ptp(logits)) / INT8_STEPS, float(np.finfo(np.float32).tiny))
-    return stored.activations.get(subject.graph.output, (1.0, 0))[0]
-
-
-def _float_agreement(subject: Subject, predict: Predictor, pictures: npt.NDArray[np.uint8]) -> Agreement | None:
+def _float_agreement(subject: Subject, measured: Measured) -> Agreement | None:
+    """Of float ONNX with the torch model, on a few pictures; None without a torch model."""
     if subject.torch_logits is None:
         return None
-    return agreement(predict(pictures), subject.torch_logits(pictures))
+    few = measured.few
+    return agreement(measured.answers.logits["float"][: len(few)], subject.torch_logits(few))
 
 
-def read_pictures(source: Source, spec: PreprocessSpec, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Pictures at these positions, all at once: uint8 [n, h, w, c]."""
-    return next(iter(iterate_batches(source, spec, batch_size=len(indices), indices=indices))).pictures
+def _agreement_table(findings: Findings, float_onnx: Agreement | None) -> AgreementTable:
+    return AgreementTable(
+        onnx=findings.agreement["onnx"],
+        tflite=findings.agreement["tflite"],
+        float_onnx=float_onnx,
+        tflite_onnx_max_steps=findings.files.max_steps,
+        tflite_onnx_mean_steps=findings.files.mean_steps,
+    )
 
 
 def _confusion(

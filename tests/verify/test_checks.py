@@ -10,7 +10,7 @@ import pytest
 from edgekit.core.measurement import Accuracy, Agreement
 from edgekit.core.report import Check
 from edgekit.export.stored import StoredFile
-from edgekit.verify.checks import Findings, judge
+from edgekit.verify.checks import FileFindings, Findings, judge
 from edgekit.verify.integers import Difference
 
 
@@ -27,11 +27,7 @@ def agreement(top1: float = 1.0) -> Agreement:
 
 
 def findings(**changes: Any) -> Findings:
-    values: dict[str, Any] = {
-        "float_error": 1e-6,
-        "largest_logit": 20.0,
-        "accuracy": {"float": accuracy(0.9), "onnx": accuracy(0.9), "tflite": accuracy(0.9)},
-        "agreement": {"onnx": agreement(), "tflite": agreement()},
+    files = {
         "stored": {"onnx": stored(), "tflite": stored()},
         "difference": None,
         "mean_steps": 0.1,
@@ -39,8 +35,16 @@ def findings(**changes: Any) -> Findings:
         "divergent_layer": None,
         "weakest_layer": "conv3",
         "trained": True,
+        "is_dynamic": False,
     }
-    return Findings(**{**values, **changes})
+    answers = {
+        "float_error": 1e-6,
+        "largest_logit": 20.0,
+        "accuracy": {"float": accuracy(0.9), "onnx": accuracy(0.9), "tflite": accuracy(0.9)},
+        "agreement": {"onnx": agreement(), "tflite": agreement()},
+    }
+    changed_files = {name: changes.pop(name) for name in files if name in changes}
+    return Findings(files=FileFindings(**{**files, **changed_files}), **{**answers, **changes})
 
 
 def missed(found: Findings, max_drop: float = 1.0) -> dict[str, str | None]:
