@@ -16,6 +16,7 @@ from edgekit.core.robustness import Robustness, RobustnessSettings
 from edgekit.encode.files import PackedFile, pack_file, unpack_file
 from edgekit.explain.explaining import explain as _explain
 from edgekit.explain.study import ExplainRequest
+from edgekit.export.writing import export_float as _export_float
 from edgekit.pipeline import Compressed
 from edgekit.quantize.schemes import scheme_from_bits
 from edgekit.report.evaluation_files import write_evaluation
@@ -297,7 +298,7 @@ def export(
     section = ModelSection(
         name=str(model), width=width, input_size=input_size, untrained=untrained, squeeze_excite=squeeze_excite
     )
-    return pipeline.export_float(section, Path(file))
+    return _export_float(section, Path(file))
 
 
 def classify(file: Path, *pictures: Path, top_k: int = 5) -> tuple[Prediction, ...]:

@@ -3,7 +3,7 @@
     load -> cut the classifier off -> calibrate -> quantize -> lower twice (and float twice) -> pack -> verify
       -> measure latency -> report
 
-Beside `edgekit.pipeline`, which makes classifiers, the only place where stages meet.
+What it does with the files of a run is `edgekit.pipeline`'s; its own are the cut, and what features are judged by.
 """
 
 from __future__ import annotations
@@ -14,29 +14,20 @@ from pathlib import Path
 import msgspec
 
 from edgekit.core.errors import UsageError
-from edgekit.core.layout import FLOAT_TFLITE, MODEL_EKZ, MODEL_TFLITE
+from edgekit.core.layout import FLOAT_TFLITE
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.recipe import Recipe
 from edgekit.core.stages import StageClock, Tell, Watch
 from edgekit.core.storage import staged_folder
-from edgekit.data.dataset import Source
-from edgekit.data.opening import open_source
-from edgekit.data.reading import UnreadableLog
-from edgekit.encode.files import pack_file
-from edgekit.export.choices import choose_data, hub_request
-from edgekit.export.features import FeatureCut, as_extractor
-from edgekit.export.hub import HubModel, load_hub
-from edgekit.export.tflite import write_tflite
-from edgekit.lowbit.quantizing import check_recipe, quantize
+from edgekit.export.features import as_extractor
+from edgekit.lowbit.quantizing import check_recipe
 from edgekit.lowbit.request import QuantizeJob
-from edgekit.lowbit.settling import settle_scheme
-from edgekit.pipeline import Compressed, CompressRequest, export, measure_latency
+from edgekit.pipeline import Compressed, CompressRequest, Opened, conclude, make_files, open_run
 from edgekit.quantize.schemes import parse_scheme
 from edgekit.report.files import JSON_NAME, write_report
 from edgekit.shrink.request import is_asked
 from edgekit.verify.features import verify_features
 from edgekit.verify.subject import make_subject
-from edgekit.verify.summary import RunFacts, summarize
 
 
 def embed(request: CompressRequest, progress: Progress | None = None, tell: Tell | None = None) -> Compressed:
@@ -53,21 +44,14 @@ def embed(request: CompressRequest, progress: Progress | None = None, tell: Tell
         EdgekitError: As the stages raise them. A missed bar is no error here: it is in `Compressed.passed` and in the
             report.
     """
-    recipe = request.recipe
     watch = Watch(clock=StageClock(), progress=progress or Silent(), tell=tell or (lambda _: None))
-    check_recipe(recipe)
-    _check_features(recipe)
-    with watch.clock.stage("load"):
-        hub = load_hub(hub_request(recipe.model))
-        recipe = settle_scheme(recipe, hub.graph, watch.tell)
-        request = msgspec.structs.replace(request, recipe=recipe)
-        data_name = choose_data(recipe.model, recipe.data.name or None, hub)
-        extractor, cut = as_extractor(hub)
-        pictures = (open_source(data_name, "calibration"), open_source(data_name, "test"))
-    run_name = f"{hub.card.model}-{Path(data_name).name}-features-{recipe.quantize.scheme}"
+    check_recipe(request.recipe)
+    _check_features(request.recipe)
+    opened = open_run(request.recipe, watch)
+    run_name = f"{opened.hub.card.model}-{Path(opened.data).name}-features-{opened.recipe.quantize.scheme}"
     run_dir = request.out_dir or Path("runs") / run_name
     with staged_folder(run_dir, last=JSON_NAME) as staging:
-        made = _make_run(request, (extractor, cut), (data_name, *pictures), staging, watch)
+        made = _make_run(request, opened, staging, watch)
         write_report(made.report, staging)
     return msgspec.structs.replace(made, run_dir=run_dir)
 
@@ -92,56 +76,25 @@ def _check_features(recipe: Recipe) -> None:
         )
 
 
-def _make_run(
-    request: CompressRequest,
-    model: tuple[HubModel, FeatureCut],
-    data: tuple[str, Source, Source],
-    folder: Path,
-    watch: Watch,
-) -> Compressed:
+def _make_run(request: CompressRequest, opened: Opened, folder: Path, watch: Watch) -> Compressed:
     """Make the files in a folder, measure them, and put the report together."""
-    config = request.recipe.quantize
-    (hub, cut), (data_name, calibration, test) = model, data
-    unreadable = UnreadableLog()
+    recipe, test = opened.recipe, opened.test
+    extractor, cut = as_extractor(opened.hub)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as beside:
         job = QuantizeJob(
-            recipe=request.recipe,
-            hub=hub,
-            calibration=calibration,
+            recipe=recipe,
+            hub=extractor,
+            calibration=opened.calibration,
             test=test,
-            data=data_name,
+            data=opened.data,
             work_dir=Path(beside),
-            unreadable=unreadable,
         )
-        made = quantize(job, watch)
-    hub = made.hub
-    with watch.clock.stage("export"):
-        compute = made.section.compute if made.section else "int8"
-        artifacts = export(hub, made.model, folder, msgspec.structs.replace(config, compute=compute))
-        artifacts[FLOAT_TFLITE] = write_tflite(hub.graph, folder / FLOAT_TFLITE, hub.card)
-    with watch.clock.stage("pack"):
-        packed = pack_file(folder / MODEL_TFLITE, folder / MODEL_EKZ)
+        files = make_files(job, folder, watch)
     with watch.clock.stage("verify"):
-        subject = make_subject(hub, folder, test, made.model.scheme)
-        found = verify_features(subject, cut, folder / FLOAT_TFLITE, test, request.recipe.verify, watch.progress)
-    with watch.clock.stage("latency"):
-        paths = [artifact.path for artifact in artifacts.values()]
-        latency = measure_latency(paths, watch.progress) if request.measure_latency else []
-    facts = RunFacts(
-        artifacts=artifacts,
-        ekz_bytes=packed.ekz_bytes,
-        latency=tuple(latency),
-        stages=tuple(watch.clock.rows),
-        seed=config.seed,
-        command=request.command,
-    )
-    verification, section = found.verification, found.section
-    report = summarize(hub, made.model, verification, test, facts)
-    dataset = msgspec.structs.replace(report.dataset, labelled=bool(section.precision), class_names=test.class_names)
-    return Compressed(
-        run_dir=folder,
-        report=msgspec.structs.replace(report, dataset=dataset, features=section, bits=made.section),
-        passed=verification.passed,
-        unreadable=(*unreadable.reasons, *verification.unreadable),
-        num_unreadable=unreadable.num_pictures + verification.num_unreadable,
-    )
+        subject = make_subject(files.made.hub, folder, test, files.made.model.scheme)
+        found = verify_features(subject, cut, folder / FLOAT_TFLITE, test, recipe.verify, watch.progress)
+    made = conclude(request, opened, files, found.verification, watch)
+    labelled = bool(found.section.precision)
+    dataset = msgspec.structs.replace(made.report.dataset, labelled=labelled, class_names=test.class_names)
+    report = msgspec.structs.replace(made.report, dataset=dataset, features=found.section)
+    return msgspec.structs.replace(made, report=report)

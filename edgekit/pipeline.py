@@ -3,20 +3,21 @@
     load (name, run, checkpoint, ONNX) -> hub graph [-> prune, share, fine-tune] -> calibrate -> quantize [-> train]
       -> lower twice (ONNX QDQ, TFLite) -> pack -> verify [-> compare with the original] -> measure latency -> report
 
-`compress` is the main job. Every stage takes and gives frozen types; files are written into a run folder.
+`compress` is the main job; `edgekit.embedding` goes through the same steps (`open_run`, `make_files`, `conclude`) and
+judges features in between. Every stage takes and gives frozen types; files are written into a run folder.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from edgekit.core.artifact import Artifact, ModelCard
-from edgekit.core.errors import CheckpointError, IntegrityError, MissingDependencyError, UnknownNameError, UsageError
+from edgekit.core.artifact import Artifact
+from edgekit.core.errors import CheckpointError, IntegrityError, MissingDependencyError, UsageError
 from edgekit.core.history import EpochRow
 from edgekit.core.layout import (
     CURVES,
@@ -33,14 +34,7 @@ from edgekit.core.measurement import Latency
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.qat import QatSection
 from edgekit.core.quant import QuantizedGraph
-from edgekit.core.recipe import (
-    DataSection,
-    ModelSection,
-    QuantizeSection,
-    Recipe,
-    dump_recipe,
-    load_recipe,
-)
+from edgekit.core.recipe import DataSection, Recipe, dump_recipe, load_recipe
 from edgekit.core.report import Check, Original, Report, ShrinkReport
 from edgekit.core.stages import StageClock, Tell, Watch
 from edgekit.core.storage import staged_folder, write_bytes, write_text
@@ -52,8 +46,9 @@ from edgekit.export.choices import choose_data, hub_request, resolve_data, resol
 from edgekit.export.hub import HubModel, HubRequest, load_hub
 from edgekit.export.onnx_writer import write_onnx
 from edgekit.export.tflite import write_tflite
+from edgekit.export.writing import write_run
 from edgekit.lowbit.quantizing import check_recipe, quantize
-from edgekit.lowbit.request import QuantizeJob, as_fixed_bits
+from edgekit.lowbit.request import Quantized, QuantizeJob, as_fixed_bits
 from edgekit.lowbit.settling import settle_scheme
 from edgekit.models.weights import copy_checkpoint
 from edgekit.report.curves import draw_curves
@@ -123,128 +118,178 @@ def compress(request: CompressRequest, progress: Progress | None = None, tell: T
         EdgekitError: As the stages raise them. A missed bar is no error here: it is in `Compressed.passed` and in the
             report.
     """
-    recipe = request.recipe
     watch = Watch(clock=StageClock(), progress=progress or Silent(), tell=tell or (lambda _: None))
-    check_recipe(recipe)
-    with watch.clock.stage("load"):
-        hub = load_hub(hub_request(recipe.model))
-        recipe = settle_scheme(recipe, hub.graph, watch.tell)
-        request = msgspec.structs.replace(request, recipe=recipe)
-        data_name = choose_data(recipe.model, recipe.data.name or None, hub)
-        test = open_source(data_name, "test")
-        hub = with_labels(hub, test)
-    run_name = f"{hub.card.model}-{Path(data_name).name}-{recipe.quantize.scheme}{name_suffix(recipe)}"
+    check_recipe(request.recipe)
+    opened = open_run(request.recipe, watch)
+    recipe, hub = opened.recipe, opened.hub
+    run_name = f"{hub.card.model}-{Path(opened.data).name}-{recipe.quantize.scheme}{name_suffix(recipe)}"
     run_dir = request.out_dir or Path("runs") / run_name
-    sources = _Sources(
-        name=data_name,
-        calibration=open_source(data_name, "calibration"),
-        test=test,
-        work_dir=run_dir.with_name(f"{run_dir.name}.work"),
-    )
+    work_dir = run_dir.with_name(f"{run_dir.name}.work")
     if not request.resume:
-        shutil.rmtree(sources.work_dir, ignore_errors=True)
+        shutil.rmtree(work_dir, ignore_errors=True)
     with staged_folder(run_dir, last=JSON_NAME) as staging:
         shrunk = Shrunk(hub=hub)
         if is_asked(recipe):
             asked = ShrinkRequest(
-                recipe=recipe, data=data_name, work_dir=sources.work_dir, resume=request.resume, command=request.command
+                recipe=recipe, data=opened.data, work_dir=work_dir, resume=request.resume, command=request.command
             )
-            shrunk = shrink(asked, hub, sources.calibration, watch)
-        made = _make_run(request, (hub, shrunk), sources, staging, watch)
-        write_text(staging / RECIPE, dump_recipe(_resolved_recipe(recipe, data_name)))
+            shrunk = shrink(asked, hub, opened.calibration, watch)
+        made = _make_run(request, (opened, shrunk), work_dir, staging, watch)
+        write_text(staging / RECIPE, dump_recipe(_resolved_recipe(recipe, opened.data)))
         write_report(made.report, staging)
-    shutil.rmtree(sources.work_dir, ignore_errors=True)
+    shutil.rmtree(work_dir, ignore_errors=True)
     return msgspec.structs.replace(made, run_dir=run_dir)
 
 
-class _Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """Pictures of a run, and where its resumable states lie."""
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run begins with.
 
-    name: str
+    Args:
+        recipe: As it was asked for, its scheme settled.
+        hub: The float model.
+        data: Dataset or folder of its pictures.
+        calibration: Pictures to calibrate with.
+        test: Pictures to measure on.
+    """
+
+    recipe: Recipe
+    hub: HubModel
+    data: str
     calibration: Source
     test: Source
-    work_dir: Path
+
+
+def open_run(recipe: Recipe, watch: Watch) -> Opened:
+    """Load the model, settle the scheme, and open the pictures. Errors as these stages raise them."""
+    with watch.clock.stage("load"):
+        hub = load_hub(hub_request(recipe.model))
+        recipe = settle_scheme(recipe, hub.graph, watch.tell)
+        data = choose_data(recipe.model, recipe.data.name or None, hub)
+        calibration, test = open_source(data, "calibration"), open_source(data, "test")
+    return Opened(recipe=recipe, hub=with_labels(hub, test), data=data, calibration=calibration, test=test)
 
 
 def _make_run(
-    request: CompressRequest, models: tuple[HubModel, Shrunk], sources: _Sources, folder: Path, watch: Watch
+    request: CompressRequest, models: tuple[Opened, Shrunk], work_dir: Path, folder: Path, watch: Watch
 ) -> Compressed:
     """Make the model files in a folder, measure them, and put the report together."""
-    config = request.recipe.quantize
-    original, shrunk = models
-    hub = with_labels(shrunk.hub, sources.test)
-    unreadable = UnreadableLog()
+    opened, shrunk = models
+    recipe, test = opened.recipe, opened.test
     job = QuantizeJob(
-        recipe=request.recipe,
-        hub=hub,
-        calibration=sources.calibration,
-        test=sources.test,
-        data=sources.name,
+        recipe=recipe,
+        hub=with_labels(shrunk.hub, test),
+        calibration=opened.calibration,
+        test=test,
+        data=opened.data,
         one_scale=most_values(shrunk),
-        work_dir=sources.work_dir,
+        work_dir=work_dir,
         resume=request.resume,
-        unreadable=unreadable,
     )
+    files = make_files(job, folder, watch)
+    write_text(folder / LABELS, "".join(f"{label}\n" for label in files.made.hub.card.labels))
+    if shrunk.checkpoint_dir is not None:
+        copy_checkpoint(shrunk.checkpoint_dir, folder)
+    with watch.clock.stage("verify"):
+        subject = make_subject(files.made.hub, folder, test, files.made.model.scheme)
+        verification = verify(subject, test, recipe.verify, watch.progress)
+    if not is_asked(recipe):
+        return conclude(request, opened, files, verification, watch)
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as beside:
+        with watch.clock.stage("original"):
+            before = _make_original(opened, Path(beside), watch.progress)
+        section, checks = _judge(recipe, (shrunk, before), files.made.model, verification, folder)
+        verification = msgspec.structs.replace(verification, checks=(*verification.checks, *checks))
+        made = conclude(request, opened, files, verification, watch, also=(Path(beside) / ORIGINAL_TFLITE,))
+    return msgspec.structs.replace(made, report=msgspec.structs.replace(made.report, shrink=section))
+
+
+class RunFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The model files of a run.
+
+    Args:
+        folder: Where they lie.
+        made: What was lowered.
+        artifacts: File name -> written file.
+        ekz_bytes: Size of the TFLite file, packed.
+        unreadable: Calibration pictures that could not be read.
+    """
+
+    folder: Path
+    made: Quantized
+    artifacts: Mapping[str, Artifact]
+    ekz_bytes: int
+    unreadable: UnreadableLog
+
+
+def make_files(job: QuantizeJob, folder: Path, watch: Watch) -> RunFiles:
+    """Quantize, lower twice, pack. Errors as these stages raise them."""
     made = quantize(job, watch)
-    hub, quantized = made.hub, made.model
     with watch.clock.stage("export"):
         compute = made.section.compute if made.section else "int8"  # mixed bits may have come out above 4 everywhere
-        artifacts = export(hub, quantized, folder, msgspec.structs.replace(config, compute=compute))
-        write_text(folder / LABELS, "".join(f"{label}\n" for label in hub.card.labels))
-        if shrunk.checkpoint_dir is not None:
-            copy_checkpoint(shrunk.checkpoint_dir, folder)
+        float_io = job.recipe.quantize.float_io
+        artifacts = write_run(made.hub, made.model, folder, float_io=float_io, compute=compute)
     with watch.clock.stage("pack"):
         packed = pack_file(folder / MODEL_TFLITE, folder / MODEL_EKZ)
-    with watch.clock.stage("verify"):
-        subject = make_subject(hub, folder, sources.test, quantized.scheme)
-        verification = verify(subject, sources.test, request.recipe.verify, watch.progress)
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as beside:
-        section, checks = None, ()
-        if is_asked(request.recipe):
-            with watch.clock.stage("original"):
-                before = _make_original(request.recipe, original, sources, Path(beside), watch.progress)
-            section, checks = _judge(request.recipe, (shrunk, before), quantized, verification, folder)
-        with watch.clock.stage("latency"):
-            paths = [*(artifact.path for artifact in artifacts.values()), *Path(beside).glob("*.tflite")]
-            latency = measure_latency(paths, watch.progress) if request.measure_latency else []
-    verification = msgspec.structs.replace(verification, checks=(*verification.checks, *checks))
+    return RunFiles(
+        folder=folder, made=made, artifacts=artifacts, ekz_bytes=packed.ekz_bytes, unreadable=job.unreadable
+    )
+
+
+def conclude(
+    request: CompressRequest,
+    opened: Opened,
+    files: RunFiles,
+    verification: Verification,
+    watch: Watch,
+    *,
+    also: Sequence[Path] = (),
+) -> Compressed:
+    """Measure latency, where that is asked, and put the report together.
+
+    Args:
+        request: What was asked for.
+        opened: What the run began with.
+        files: What it made.
+        verification: What these turned out to be.
+        watch: Who is told what happens.
+        also: Further files to measure the latency of.
+    """
+    with watch.clock.stage("latency"):
+        paths = [*(artifact.path for artifact in files.artifacts.values()), *also]
+        latency = _measure_latency(paths, watch.progress) if request.measure_latency else []
     facts = RunFacts(
-        artifacts=artifacts,
-        ekz_bytes=packed.ekz_bytes,
+        artifacts=files.artifacts,
+        ekz_bytes=files.ekz_bytes,
         latency=tuple(latency),
         stages=tuple(watch.clock.rows),
-        seed=config.seed,
+        seed=opened.recipe.quantize.seed,
         command=request.command,
     )
-    report = summarize(hub, quantized, verification, sources.test, facts)
+    report = summarize(files.made.hub, files.made.model, verification, opened.test, facts)
     return Compressed(
-        run_dir=folder,
-        report=msgspec.structs.replace(report, shrink=section, bits=made.section),
+        run_dir=files.folder,
+        report=msgspec.structs.replace(report, bits=files.made.section),
         passed=verification.passed,
-        unreadable=(*unreadable.reasons, *verification.unreadable),
-        num_unreadable=unreadable.num_pictures + verification.num_unreadable,
+        unreadable=(*files.unreadable.reasons, *verification.unreadable),
+        num_unreadable=files.unreadable.num_pictures + verification.num_unreadable,
     )
 
 
-def _make_original(recipe: Recipe, hub: HubModel, sources: _Sources, folder: Path, progress: Progress) -> Original:
+def _make_original(opened: Opened, folder: Path, progress: Progress) -> Original:
     """The model as it was before pruning and sharing, quantized and packed the same way, for comparison."""
+    recipe, hub, test = opened.recipe, opened.hub, opened.test
     float_file = write_onnx(hub.graph, folder / "original.onnx", hub.card)
     plain = msgspec.structs.replace(recipe, qat=QatSection(), quantize=as_fixed_bits(recipe.quantize))
     job = QuantizeJob(
-        recipe=plain,
-        hub=hub,
-        calibration=sources.calibration,
-        test=sources.test,
-        data=sources.name,
-        work_dir=folder,
+        recipe=plain, hub=hub, calibration=opened.calibration, test=test, data=opened.data, work_dir=folder
     )
     made = quantize(job, Watch(clock=StageClock(), progress=progress, tell=lambda _: None))
     hub, quantized = made.hub, made.model
     tflite = write_tflite(quantized, folder / ORIGINAL_TFLITE, hub.card, float_io=recipe.quantize.float_io)
     packed = pack_file(tflite.path, folder / "original.ekz")
     accuracy = None
-    if labels_fit(hub, sources.test):
-        accuracy = evaluate_on(float_file.path, sources.test, recipe.verify.num_pictures, progress)
+    if labels_fit(hub, test):
+        accuracy = evaluate_on(float_file.path, test, recipe.verify.num_pictures, progress)
     return Original(
         num_params=hub.num_params,
         macs=hub.graph.num_macs,
@@ -274,17 +319,6 @@ def _judge(
     return section, judge_shrinking(shrunk, before, exported, recipe.verify.max_drop)
 
 
-def export(hub: HubModel, quantized: QuantizedGraph, run_dir: Path, config: QuantizeSection) -> dict[str, Artifact]:
-    """Write the float ONNX file and both lowerings of the quantized graph into a run folder."""
-    card: ModelCard = hub.card
-    tflite_path = run_dir / MODEL_TFLITE
-    return {
-        FLOAT_ONNX: write_onnx(hub.graph, run_dir / FLOAT_ONNX, card),
-        MODEL_ONNX: write_onnx(quantized, run_dir / MODEL_ONNX, card),
-        MODEL_TFLITE: write_tflite(quantized, tflite_path, card, float_io=config.float_io, compute=config.compute),
-    }
-
-
 def _resolved_recipe(recipe: Recipe, data_name: str) -> Recipe:
     """The recipe that makes the same files again, from any folder."""
     return msgspec.structs.replace(
@@ -292,18 +326,11 @@ def _resolved_recipe(recipe: Recipe, data_name: str) -> Recipe:
     )
 
 
-def measure_latency(paths: Sequence[Path], progress: Progress) -> list[Latency]:
+def _measure_latency(paths: Sequence[Path], progress: Progress) -> list[Latency]:
     """A short interleaved benchmark of the files, one thread; `edgekit bench` measures longer."""
     settings = BenchmarkSettings(num_queries=LATENCY_QUERIES, max_seconds=10.0)
     progress.begin("measure latency", settings.num_queries)
-    done = 0
-
-    def advance(num_done: int, _total: int) -> None:
-        nonlocal done
-        progress.advance(num_done - done)
-        done = num_done
-
-    latency = compare(paths, settings, progress=advance)
+    latency = compare(paths, settings, progress=progress)
     progress.end()
     return latency
 
@@ -345,20 +372,6 @@ def _reload(recipe: Recipe, run_dir: Path) -> HubModel:
         return load_hub(hub_request(model))
     except (CheckpointError, IntegrityError, UsageError, MissingDependencyError):
         return load_hub(stand_in)
-
-
-def export_float(model: ModelSection, path: Path) -> Artifact:
-    """Write a model as a float file, .onnx or .tflite by the path's extension.
-
-    Raises:
-        UnknownNameError: Another extension.
-    """
-    formats = {".onnx": write_onnx, ".tflite": write_tflite}
-    write = formats.get(path.suffix.lower())
-    if write is None:
-        raise UnknownNameError("format", path.suffix or path.name, formats)
-    hub = load_hub(hub_request(model))
-    return write(hub.graph, path, hub.card)
 
 
 def train_run(

@@ -30,7 +30,7 @@ def bench(
     )
     with Bars() as bars:
         bars.begin("measure", queries)
-        results = compare([model_file(path) for path in (file, *(vs or []))], settings, progress=bars.follow)
+        results = compare([model_file(path) for path in (file, *(vs or []))], settings, progress=bars)
     ratios = [ratio(result, results[0]) for result in results[1:]]
     if as_json:
         print_json({"latency": results, "ratios": ratios})

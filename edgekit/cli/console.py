@@ -201,11 +201,6 @@ class Bars:
             self._bar.stop()
             self._bar = None
 
-    def follow(self, num_done: int, total: int) -> None:
-        """Move the bar to an absolute position (what the benchmark reports)."""
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=num_done, total=total)
-
 
 def _console(stream: TextIO) -> Console:
     from rich.console import Console

@@ -22,7 +22,7 @@ def export(
 ) -> None:
     """Write a model as a float ONNX or TFLite file."""
     from edgekit.core.recipe import ModelSection
-    from edgekit.pipeline import export_float
+    from edgekit.export.writing import export_float
 
     section = ModelSection(
         name=model, width=width, input_size=input_size, untrained=untrained, squeeze_excite=squeeze_excite

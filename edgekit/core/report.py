@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -288,7 +289,7 @@ class BitsReport(msgspec.Struct, frozen=True, kw_only=True):
     equalized: bool
     num_calibration: int
     engine: str
-    compute: str
+    compute: Literal["int8", "int4"]
     num_epochs: int
     layers: tuple[BitsRow, ...]
     pareto: tuple[ParetoPoint, ...] = ()

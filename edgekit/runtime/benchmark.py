@@ -12,22 +12,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 
 import edgekit
 from edgekit.core.errors import UsageError
 from edgekit.core.measurement import Latency, median, percentile_bound
+from edgekit.core.progress import Progress, Silent
 from edgekit.runtime.board import detect_board
 from edgekit.runtime.interpreter import Interpreter, load_interpreter
 from edgekit.runtime.probe import ProbeResult
 from edgekit.runtime.sample import random_input
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called with (queries done, queries planned)."""
 
 _PROBE_TIMEOUT_S = 300
 _ROUND_S = 0.1
@@ -112,7 +109,7 @@ def benchmark(
         path: .tflite or .onnx file.
         settings: None for the defaults.
         board: Board id for the result; None to look.
-        progress: Called after every round.
+        progress: Moves on by the queries of every round; its begin and end are the caller's.
 
     Raises:
         UsageError, IntegrityError, GraphError, MissingDependencyError: As `load_interpreter`.
@@ -137,7 +134,7 @@ def compare(
     board_name = board or detect_board().name
     contestants = [_Contestant(Path(path), settings) for path in paths]
     probes = [probe_in_child(Path(path), settings) if settings.isolate else None for path in paths]
-    _run_rounds(contestants, settings, progress)
+    _run_rounds(contestants, settings, progress or Silent())
     return [
         _summarize(contestant, probed, settings, board_name)
         for contestant, probed in zip(contestants, probes, strict=True)
@@ -181,7 +178,7 @@ def _check_settings(settings: BenchmarkSettings, num_files: int) -> None:
             raise UsageError(f"{key} is {getattr(settings, key)}, expected more than 0")
 
 
-def _run_rounds(contestants: list[_Contestant], settings: BenchmarkSettings, progress: Progress | None) -> None:
+def _run_rounds(contestants: list[_Contestant], settings: BenchmarkSettings, progress: Progress) -> None:
     """Let the files take turns until each has enough. A round is at most 0.1 s of the slowest, so turns are short."""
     slowest = max(contestant.warm_ns for contestant in contestants) / 1e9
     per_round = max(1, min(_MAX_ROUND_QUERIES, settings.num_queries, int(_ROUND_S / max(slowest, 1e-9))))
@@ -194,8 +191,7 @@ def _run_rounds(contestants: list[_Contestant], settings: BenchmarkSettings, pro
             contestant.run_round(size)
         order.reverse()
         num_done += size
-        if progress is not None:
-            progress(num_done, max(num_done, settings.num_queries))
+        progress.advance(size)
         elapsed = time.perf_counter() - started
         shortest = min(contestant.total_ns for contestant in contestants) / 1e9
         if (num_done >= settings.num_queries and shortest >= settings.min_seconds) or elapsed >= settings.max_seconds:

@@ -235,7 +235,7 @@ def test_broken_pictures_are_named_counted_and_left_out(network: Path, tmp_path:
     assert 0 < outcome.document["dataset"]["n"] < 24
 
 
-STAGES = ("quantize", "write_tflite", "verify", "write_report")
+STAGES = ("quantize", "pack_file", "verify", "write_report")
 
 
 @pytest.mark.parametrize("stage", STAGES)
