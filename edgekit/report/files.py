@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -15,9 +16,6 @@ from edgekit.core.storage import write_text
 from edgekit.report.page import render_html
 
 Document = TypeVar("Document", bound=msgspec.Struct)
-
-JSON_NAME = "report.json"
-HTML_NAME = "report.html"
 
 # Arrays of plain numbers go on one line: a confusion matrix of 1,000 classes would otherwise be a million lines.
 # A line break cannot occur inside a JSON string, so the pattern only ever matches layout.
@@ -31,17 +29,62 @@ class ReportFiles(msgspec.Struct, frozen=True, kw_only=True):
     html_path: Path
 
 
-def write_report(report: Report, run_dir: Path) -> ReportFiles:
-    """Write `report.json` and the single-file, offline `report.html` into a run folder, each atomically.
+class Filing(msgspec.Struct, Generic[Document], frozen=True, kw_only=True):
+    """How one kind of report lies in files.
 
-    Raises:
-        OutputError: The disk is full or the folder is not writable.
+    Args:
+        stem: Of the files' names: `<stem>.json` and `<stem>.html`.
+        schema: Of the JSON document.
+        newest: Version of the schema that this edgekit writes.
+        hint: What makes such a report.
     """
-    clean = without_surrogates(report)
-    files = ReportFiles(json_path=run_dir / JSON_NAME, html_path=run_dir / HTML_NAME)
-    write_text(files.json_path, encode_report(clean))
-    write_text(files.html_path, render_html(clean))
-    return files
+
+    stem: str
+    schema: type[Document]
+    newest: int
+    hint: str
+
+    def write(self, document: Document, folder: Path, render: Callable[[Document], str]) -> ReportFiles:
+        """Write both files into a folder, each atomically.
+
+        Args:
+            document: The report.
+            folder: Made if it is not there.
+            render: Makes the single-file, offline page.
+
+        Raises:
+            OutputError: The disk is full or the folder is not writable.
+        """
+        clean = without_surrogates(document)
+        files = ReportFiles(json_path=folder / f"{self.stem}.json", html_path=folder / f"{self.stem}.html")
+        write_text(files.json_path, encode_report(clean))
+        write_text(files.html_path, render(clean))
+        return files
+
+    def read(self, path: Path) -> Document:
+        """Read the JSON document back (or the one in a folder). A null where a number is due becomes NaN.
+
+        Raises:
+            UsageError: There is none at this place.
+            IntegrityError: The file is no such document, is damaged, or was written by a newer edgekit.
+        """
+        return _read_versioned(path / f"{self.stem}.json" if path.is_dir() else path, self)
+
+
+_REPORT = Filing(
+    stem="report", schema=Report, newest=REPORT_VERSION, hint="a run folder holds one after `edgekit compress`"
+)
+JSON_NAME = f"{_REPORT.stem}.json"
+
+
+def write_report(report: Report, run_dir: Path) -> ReportFiles:
+    """Write `report.json` and `report.html` into a run folder. Raises as `Filing.write`."""
+    return _REPORT.write(report, run_dir, render_html)
+
+
+def read_report(path: Path) -> Report:
+    """Read a `report.json` back (or the one in a run folder). Raises as `Filing.read`."""
+    return _REPORT.read(path)
 
 
 def encode_report(report: msgspec.Struct) -> str:
@@ -54,30 +97,12 @@ def _on_one_line(match: re.Match[str]) -> str:
     return "[" + re.sub(r",\s+", ", ", match[1]) + "]"
 
 
-def read_report(path: Path) -> Report:
-    """Read a `report.json` back (or the one in a run folder). A null where a number is due becomes NaN.
-
-    Raises:
-        UsageError: There is no report at this place.
-        IntegrityError: The file is no report, is damaged, or was written by a newer edgekit.
-    """
-    hint = "a run folder holds one after `edgekit compress`"
-    return read_versioned(path / JSON_NAME if path.is_dir() else path, Report, REPORT_VERSION, hint)
-
-
-def read_versioned(path: Path, kind: type[Document], newest: int, hint: str) -> Document:
-    """Read a JSON document of a schema with versions. Raises as `read_report`.
-
-    Args:
-        path: The file.
-        kind: Its schema.
-        newest: Version of the schema that this edgekit writes.
-        hint: What makes such a file.
-    """
+def _read_versioned(path: Path, filing: Filing[Document]) -> Document:
+    """Read a JSON document of a schema with versions. Raises as `Filing.read`."""
     try:
         document: object = msgspec.json.decode(path.read_bytes())
     except FileNotFoundError as error:
-        raise UsageError(f"no report at {path}", hint=hint) from error
+        raise UsageError(f"no report at {path}", hint=filing.hint) from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -85,13 +110,13 @@ def read_versioned(path: Path, kind: type[Document], newest: int, hint: str) -> 
     version = document.get("version") if isinstance(document, dict) else None
     if not isinstance(version, int):
         raise IntegrityError(f"{path} is no report: expected an object with a version", hint=f"give a {path.name}")
-    if version > newest:
+    if version > filing.newest:
         raise IntegrityError(
-            f"{path}: report version {version}, expected at most {newest}",
+            f"{path}: report version {version}, expected at most {filing.newest}",
             hint="it was written by a newer edgekit; upgrade to read it",
         )
     try:
-        return msgspec.convert(_restore_numbers(document, msgspec.inspect.type_info(kind)), kind)
+        return msgspec.convert(_restore_numbers(document, msgspec.inspect.type_info(filing.schema)), filing.schema)
     except msgspec.ValidationError as error:
         raise IntegrityError(f"{path} does not fit the report schema: {error}", hint="see docs/report.md") from error
 

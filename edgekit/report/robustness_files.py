@@ -5,33 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekit.core.robustness import ROBUSTNESS_VERSION, Robustness
-from edgekit.core.storage import write_text
-from edgekit.report.files import ReportFiles, encode_report, read_versioned, without_surrogates
+from edgekit.report.files import Filing, ReportFiles
 from edgekit.report.robustness_page import render_robustness_html
 
-ROBUSTNESS_JSON = "robustness.json"
-ROBUSTNESS_HTML = "robustness.html"
+_ROBUSTNESS = Filing(
+    stem="robustness",
+    schema=Robustness,
+    newest=ROBUSTNESS_VERSION,
+    hint="`edgekit evaluate MODEL --data D --robustness --out DIR` writes one",
+)
 
 
 def write_robustness(robustness: Robustness, folder: Path) -> ReportFiles:
-    """Write `robustness.json` and the single-file, offline `robustness.html` into a folder, each atomically.
-
-    Raises:
-        OutputError: The disk is full or the folder is not writable.
-    """
-    clean = without_surrogates(robustness)
-    files = ReportFiles(json_path=folder / ROBUSTNESS_JSON, html_path=folder / ROBUSTNESS_HTML)
-    write_text(files.json_path, encode_report(clean))
-    write_text(files.html_path, render_robustness_html(clean))
-    return files
+    """Write `robustness.json` and `robustness.html` into a folder. Raises as `Filing.write`."""
+    return _ROBUSTNESS.write(robustness, folder, render_robustness_html)
 
 
 def read_robustness(path: Path) -> Robustness:
-    """Read a `robustness.json` back (or the one in a folder).
-
-    Raises:
-        UsageError: There is none at this place.
-        IntegrityError: The file is no robustness measurement, is damaged, or was written by a newer edgekit.
-    """
-    hint = "`edgekit evaluate MODEL --data D --robustness --out DIR` writes one"
-    return read_versioned(path / ROBUSTNESS_JSON if path.is_dir() else path, Robustness, ROBUSTNESS_VERSION, hint)
+    """Read a `robustness.json` back (or the one in a folder). Raises as `Filing.read`."""
+    return _ROBUSTNESS.read(path)
