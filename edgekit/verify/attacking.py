@@ -64,20 +64,18 @@ def _sweep(
             for start in range(0, len(rows), _CHUNK)
         ]
         changed = np.concatenate(parts)
-        asked = trial.ask(changed)
-        levels.append(judge_level(trial, epsilon, asked, rows))
         given = trial.contenders[index].about.given.rstrip("/").rpartition("/")[2]
         against = f" against {given}" if len(trial.contenders) > 1 else ""
-        changes.append(
-            Change(
-                section="attacks",
-                title=f"{TITLES[kind]}{against}",
-                amount=f"epsilon {epsilon_words(epsilon)}",
-                pictures=changed,
-                asked=asked,
-                rows=rows,
-            )
+        change = Change(
+            section="attacks",
+            title=f"{TITLES[kind]}{against}",
+            amount=epsilon,
+            words=f"epsilon {epsilon_words(epsilon)}",
+            pictures=changed,
+            asked=trial.ask(changed),
         )
+        levels.append(judge_level(trial, change))
+        changes.append(change)
     progress.end()
     places = range(1 if len(levels) > 1 else 0, len(levels))  # unchanged pictures show nothing
     nearest = min(places, key=lambda place: abs(levels[place].outcomes[index].top1 - 0.5))

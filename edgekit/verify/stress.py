@@ -65,22 +65,21 @@ def run_corruptions(trial: Trial, progress: Progress) -> Corrupted:
         levels = []
         for severity in SEVERITIES:
             changed = corrupt(corruption, trial.pictures, severity, trial.rng(corruption.name))
-            asked = trial.ask(changed)
-            levels.append(judge_level(trial, severity, asked, rows))
+            change = Change(
+                section="corruptions",
+                title=corruption.title,
+                amount=severity,
+                words=f"severity {severity}",
+                pictures=changed,
+                asked=trial.ask(changed),
+            )
+            levels.append(judge_level(trial, change))
             taken = rows[(rows + number) % len(SEVERITIES) == severity - 1]
             sample_rows.append(taken)
-            for index, logits in enumerate(asked):
+            for index, logits in enumerate(change.asked):
                 scores[index] += top_k_credit(logits, trial.labels, 1)
                 sample[index].append(logits[taken])
             if severity == SHOWN_SEVERITY:
-                change = Change(
-                    section="corruptions",
-                    title=corruption.title,
-                    amount=f"severity {severity}",
-                    pictures=changed,
-                    asked=asked,
-                    rows=rows,
-                )
                 shown.append(show_one(trial, change))
             progress.advance()
         sweeps.append(
@@ -132,25 +131,23 @@ def _errors(sweep: CorruptionSweep, index: int) -> list[float]:
 
 
 def run_movements(trial: Trial, progress: Progress) -> tuple[tuple[MovementSweep, ...], tuple[ShownPicture, ...]]:
-    """Every movement in every amount, and a picture of each at the largest."""
-    rows = np.arange(len(trial.pictures))
+    """Every movement in every amount, and a picture of each, three quarters up its amounts."""
     progress.begin("movements", sum(len(movement.amounts) for movement in MOVEMENTS))
     sweeps, shown = [], []
     for movement in MOVEMENTS:
         levels = []
         for amount in movement.amounts:
             moved = movement.move(trial.pictures, amount, trial.rng(movement.name))
-            asked = trial.ask(moved)
-            levels.append(judge_level(trial, amount, asked, rows))
+            change = Change(
+                section="movements",
+                title=movement.title.partition(",")[0],
+                amount=amount,
+                words=f"{amount:g} {_UNITS[movement.name]}",
+                pictures=moved,
+                asked=trial.ask(moved),
+            )
+            levels.append(judge_level(trial, change))
             if amount == movement.amounts[len(movement.amounts) * 3 // 4]:
-                change = Change(
-                    section="movements",
-                    title=movement.title.partition(",")[0],
-                    amount=f"{amount:g} {_UNITS[movement.name]}",
-                    pictures=moved,
-                    asked=asked,
-                    rows=rows,
-                )
                 shown.append(show_one(trial, change))
             progress.advance()
         sweeps.append(MovementSweep(name=movement.name, title=movement.title, levels=tuple(levels)))

@@ -16,7 +16,6 @@ from edgekit.verify.contenders import Contender
 from edgekit.verify.png import encode_png
 
 Pictures = npt.NDArray[np.uint8]
-Rows = npt.NDArray[np.int64]
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,47 +48,41 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(contender.predict(changed) for contender in self.contenders)
 
 
-def judge_level(trial: Trial, amount: float, asked: tuple[Logits, ...], rows: Rows) -> ChangeLevel:
-    """How the models stand.
-
-    Args:
-        trial: Models and pictures.
-        amount: Of the change.
-        asked: Answers of each model to the changed pictures.
-        rows: Which pictures of the trial these are.
-    """
-    outcomes = []
-    for plain, changed in zip(trial.plain, asked, strict=True):
-        found = accuracy(changed, trial.labels[rows])
-        outcomes.append(
-            Outcome(
-                top1=found.top1,
-                ci95=found.ci95,
-                flipped=float((answers(plain[rows]) != answers(changed)).mean()),
-                agreement=agreement(changed, asked[0]).top1,
-            )
-        )
-    return ChangeLevel(amount=amount, outcomes=tuple(outcomes))
-
-
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """Changed pictures and the answers to them, to pick one to show from.
+    """The first pictures of a trial, changed in one way, and the answers to them.
 
     Args:
         section: Of the report.
         title: What was done, in words.
-        amount: How much, in words.
+        amount: How much.
+        words: The same in words.
         pictures: uint8 [m, h, w, c], changed.
         asked: Answers of each model, float32 [m, classes].
-        rows: Which pictures of the trial these are, int64 [m].
     """
 
     section: str
     title: str
-    amount: str
+    amount: float
+    words: str
     pictures: Pictures
     asked: tuple[Logits, ...]
-    rows: Rows
+
+
+def judge_level(trial: Trial, change: Change) -> ChangeLevel:
+    """How the models stand."""
+    labels = trial.labels[: len(change.pictures)]
+    outcomes = []
+    for plain, changed in zip(trial.plain, change.asked, strict=True):
+        found = accuracy(changed, labels)
+        outcomes.append(
+            Outcome(
+                top1=found.top1,
+                ci95=found.ci95,
+                flipped=float((answers(plain[: len(labels)]) != answers(changed)).mean()),
+                agreement=agreement(changed, change.asked[0]).top1,
+            )
+        )
+    return ChangeLevel(amount=change.amount, outcomes=tuple(outcomes))
 
 
 def show_one(trial: Trial, change: Change) -> ShownPicture:
@@ -99,8 +92,8 @@ def show_one(trial: Trial, change: Change) -> ShownPicture:
     compression did); then one that turns the first; then one that turns any. Of several the one whose turned answer is
     surest.
     """
-    rows, labels = change.rows, trial.labels[change.rows]
-    plain_right = np.stack([answers(logits[rows]) == labels for logits in trial.plain])
+    labels = trial.labels[: len(change.pictures)]
+    plain_right = np.stack([answers(logits[: len(labels)]) == labels for logits in trial.plain])
     changed_right = np.stack([answers(logits) == labels for logits in change.asked])
     turned = plain_right & ~changed_right
     rank = np.where(
@@ -111,17 +104,16 @@ def show_one(trial: Trial, change: Change) -> ShownPicture:
     sureness = np.max(
         [to_probabilities(logits).max(axis=1) * lost for logits, lost in zip(change.asked, turned, strict=True)], axis=0
     )
-    best = int(np.lexsort((np.arange(len(rows)), -sureness, -rank))[0])
-    row = int(rows[best])
+    best = int(np.lexsort((np.arange(len(labels)), -sureness, -rank))[0])
     return ShownPicture(
         section=change.section,
         title=change.title,
-        amount=change.amount,
-        index=int(trial.indices[row]),
-        label=trial.class_names[int(trial.labels[row])],
-        original_png=encode_png(trial.pictures[row]),
+        amount=change.words,
+        index=int(trial.indices[best]),
+        label=trial.class_names[int(trial.labels[best])],
+        original_png=encode_png(trial.pictures[best]),
         changed_png=encode_png(change.pictures[best]),
-        plain=tuple(name_answer(trial, logits[row]) for logits in trial.plain),
+        plain=tuple(name_answer(trial, logits[best]) for logits in trial.plain),
         changed=tuple(name_answer(trial, logits[best]) for logits in change.asked),
     )
 
