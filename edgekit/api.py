@@ -11,7 +11,8 @@ from edgekit.core.evaluation import Evaluation
 from edgekit.core.explanation import Explanation
 from edgekit.core.measurement import Accuracy
 from edgekit.core.prediction import Prediction
-from edgekit.core.recipe import DataSection, ModelSection, Recipe, load_recipe, override_recipe
+from edgekit.core.recipe import DataSection, ModelSection, Recipe
+from edgekit.core.recipe_files import load_recipe, override_recipe
 from edgekit.core.robustness import Robustness, RobustnessSettings
 from edgekit.encode.files import PackedFile, pack_file, unpack_file
 from edgekit.explain.explaining import explain as _explain

@@ -32,9 +32,9 @@ from edgekit.core.layout import (
 )
 from edgekit.core.measurement import Latency
 from edgekit.core.progress import Progress, Silent
-from edgekit.core.qat import QatSection
 from edgekit.core.quant import QuantizedGraph
-from edgekit.core.recipe import DataSection, Recipe, dump_recipe, load_recipe
+from edgekit.core.recipe import DataSection, QatSection, Recipe
+from edgekit.core.recipe_files import dump_recipe, load_recipe
 from edgekit.core.report import Check, Original, Report, ShrinkReport
 from edgekit.core.stages import StageClock, Tell, Watch
 from edgekit.core.storage import staged_folder, write_bytes, write_text

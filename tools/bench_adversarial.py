@@ -26,7 +26,8 @@ from benchmarking import Figure, arguments, machine_figures, note, print_documen
 from edgekit.core.errors import UsageError
 from edgekit.core.measurement import wilson_interval
 from edgekit.core.preprocessing import PreprocessSpec
-from edgekit.core.recipe import Recipe, load_recipe, override_recipe
+from edgekit.core.recipe import Recipe
+from edgekit.core.recipe_files import load_recipe, override_recipe
 from edgekit.data.drawing import draw_order
 from edgekit.data.opening import open_source
 from edgekit.data.reading import iterate_batches

@@ -31,7 +31,8 @@ from edgekit.core.graph import WEIGHTED_OPS, Graph
 from edgekit.core.layout import MODEL_EKZ, MODEL_TFLITE
 from edgekit.core.measurement import wilson_interval
 from edgekit.core.preprocessing import PreprocessSpec
-from edgekit.core.recipe import DataSection, ModelSection, Recipe, override_recipe
+from edgekit.core.recipe import DataSection, ModelSection, Recipe
+from edgekit.core.recipe_files import override_recipe
 from edgekit.data.drawing import draw_order
 from edgekit.data.locate import data_dirs
 from edgekit.data.opening import open_source

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarking import REPOSITORY, Figure, note, quotient, run_child
 from edgekit.core.errors import UsageError
-from edgekit.core.recipe import load_recipe
+from edgekit.core.recipe_files import load_recipe
 from edgekit.core.report import Report
 from edgekit.report.files import JSON_NAME, read_report
 from edgekit.report.findings import headline_latency

@@ -132,7 +132,8 @@ def read_recipe(model: str | None, data: str | None, recipe: Path | None, settin
     from msgspec.structs import replace
 
     from edgekit.core.errors import UsageError
-    from edgekit.core.recipe import DataSection, ModelSection, Recipe, load_recipe, override_recipe
+    from edgekit.core.recipe import DataSection, ModelSection, Recipe
+    from edgekit.core.recipe_files import load_recipe, override_recipe
 
     if recipe is None:
         if model is None:
@@ -152,7 +153,7 @@ def _as_trained(recipe: Recipe) -> Recipe:
     """The recipe with the training settings that made the model, where they are known: fine-tuning uses them."""
     from msgspec.structs import replace
 
-    from edgekit.core.recipe import load_recipe
+    from edgekit.core.recipe_files import load_recipe
     from edgekit.train.shipped import recipe_of
 
     path = recipe_of(recipe.model.name)

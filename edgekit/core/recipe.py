@@ -1,24 +1,10 @@
-"""Recipes: everything that decides what a run makes, as typed TOML. No Python paths, no unknown keys."""
+"""Recipes: everything that decides what a run makes, as types. No Python paths in them."""
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
-
-from edgekit.core.errors import RecipeError, UnknownNameError
-from edgekit.core.qat import QatSection
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-SectionT = TypeVar("SectionT", bound=msgspec.Struct)
 
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 _Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -283,6 +269,46 @@ class QuantizeSection(_Section, frozen=True):
     compute: Literal["int8", "int4"] = "int8"
 
 
+class QatSection(_Section, frozen=True):
+    """Quantization-aware training, from the integers that quantization without training gives.
+
+    Args:
+        epochs: Passes over the training pictures; 0 for none.
+        optimizer: "sgd" (Nesterov momentum 0.9) or "adamw".
+        learning_rate: Peak rate (of a weight with AdamW: as a share of its channel's largest), after a tenth of the
+            first epoch; cosine to zero.
+        batch_size: Pictures per step; None for 128, and fewer where there are few pictures.
+        weight_decay: Not applied to biases and steps.
+        distill_weight: Share of the loss that compares with the float network (Hinton et al. 2015); 1 needs no labels.
+        distill_temperature: Softmax temperature of it.
+        start: Weights start at their "float" values, within what rounds to the same integers, or on the "grid".
+        swinging_layers: Which are damped and frozen: "depthwise" ones of at most 5 bits, or "all" of at most 4, too.
+        damping: Weight of the loss that draws their weights to their levels (Nagel et al. 2022); 0 for none.
+        freeze_threshold: Swings per step above which a weight is frozen, at the end; 0 for never.
+        keep_zeros: Weights that begin at zero stay zero, so that the packed file stays small; None for networks that
+            were pruned, and where there is a budget in bytes.
+        ema_decay: Exponential moving average of the weights; 0 for none.
+        grad_clip: Largest gradient norm; 0 for none.
+        seed: Of order and augmentation.
+    """
+
+    epochs: _Natural = 0
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    learning_rate: _Positive = 1e-3
+    batch_size: _Count | None = None
+    weight_decay: _NotNegative = 0.0
+    distill_weight: _Share = 1.0
+    distill_temperature: _Positive = 1.0
+    start: Literal["float", "grid"] = "float"
+    swinging_layers: Literal["depthwise", "all"] = "depthwise"
+    damping: _NotNegative = 0.0
+    freeze_threshold: _NotNegative = 0.02
+    keep_zeros: bool | None = None
+    ema_decay: _ShareBelowOne = 0.0
+    grad_clip: _NotNegative = 0.0
+    seed: _Natural = 0
+
+
 class VerifySection(_Section, frozen=True):
     """Which bars the exported files must meet.
 
@@ -311,90 +337,3 @@ class Recipe(_Section, frozen=True):
     qat: QatSection = msgspec.field(default_factory=QatSection)
     code: CodeSection = msgspec.field(default_factory=CodeSection)
     verify: VerifySection = msgspec.field(default_factory=VerifySection)
-
-
-def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a TOML recipe and apply `section.key=value` overrides.
-
-    Raises:
-        RecipeError: No such file, broken TOML, an unknown key (with the nearest one) or a value of the wrong type.
-    """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RecipeError(f"no recipe at {path}", hint="recipes lie in recipes/") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}") from error
-    return _convert(document, list(overrides), source=str(path))
-
-
-def override_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
-    """A recipe with `section.key=value` overrides applied. Raises `RecipeError` as `load_recipe` does."""
-    return _convert(msgspec.to_builtins(recipe), list(overrides), source="--set")
-
-
-def dump_recipe(recipe: Recipe) -> str:
-    """TOML text of a recipe; `load_recipe` of it gives the same recipe. Fields that are None are left out.
-
-    >>> print(dump_recipe(Recipe(model=ModelSection(name="mobilenet_v2"), data=DataSection(name="mnist")))[:37])
-    [model]
-    name = "mobilenet_v2"
-    dropout
-    """
-    lines: list[str] = []
-    for section, values in msgspec.to_builtins(recipe).items():
-        lines.append(f"[{section}]")
-        lines += [f"{key} = {_toml_value(value)}" for key, value in values.items() if value is not None]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _toml_value(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return msgspec.json.encode(value).decode()
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_toml_value(each) for each in cast('Iterable[object]', value))}]"
-    return repr(value)
-
-
-def _convert(document: dict[str, Any], overrides: list[str], source: str) -> Recipe:
-    for override in overrides:
-        section, key, value = _parse_override(override)
-        document.setdefault(section, {})[key] = value
-    _check_keys(document, source)
-    try:
-        return msgspec.convert(document, Recipe)
-    except msgspec.ValidationError as error:
-        raise RecipeError(f"{source}: {error}", hint="see docs/recipes.md for every key and its type") from error
-
-
-def _check_keys(document: dict[str, Any], source: str) -> None:
-    """Unknown sections and keys are errors that carry the nearest known name."""
-    sections = {field.name: field.type for field in msgspec.structs.fields(Recipe)}
-    for section, values in document.items():
-        if section not in sections:
-            raise _unknown_key(source, "section", section, sections)
-        known = {field.name for field in msgspec.structs.fields(sections[section])}
-        keys: Iterable[str] = cast("dict[str, Any]", values) if isinstance(values, dict) else ()
-        for key in keys:
-            if key not in known:
-                raise _unknown_key(source, f"key in [{section}]", key, known)
-
-
-def _unknown_key(source: str, kind: str, name: str, known: Iterable[str]) -> RecipeError:
-    nearest = UnknownNameError(kind, name, known)
-    return RecipeError(f"{source}: {nearest.message}", hint=nearest.hint)
-
-
-def _parse_override(override: str) -> tuple[str, str, Any]:
-    match = re.fullmatch(r"([a-z_]+)\.([a-z_0-9]+)=(.*)", override, flags=re.DOTALL)
-    if match is None:
-        raise RecipeError(f"--set {override!r} is not section.key=value", hint="for example --set train.epochs=5")
-    section, key, text = match.groups()
-    try:
-        value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare word is a string: --set data.name=mnist
-    return section, key, value

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgekit.core.errors import EdgekitError
 from edgekit.core.layout import RECIPE
 from edgekit.core.preprocessing import PreprocessSpec
-from edgekit.core.recipe import load_recipe
+from edgekit.core.recipe_files import load_recipe
 from edgekit.data.drawing import draw_order
 from edgekit.data.opening import open_source
 from edgekit.data.reading import iterate_batches

@@ -8,7 +8,8 @@ import msgspec
 
 from edgekit.core.errors import DataError, UnknownNameError, UsageError
 from edgekit.core.layout import RECIPE
-from edgekit.core.recipe import DataSection, ModelSection, load_recipe
+from edgekit.core.recipe import DataSection, ModelSection
+from edgekit.core.recipe_files import load_recipe
 from edgekit.data.aliases import read_aliases
 from edgekit.data.dataset import DATASETS, Source
 from edgekit.data.opening import find_dataset

@@ -18,9 +18,8 @@ from edgekit.core.graph import Graph
 from edgekit.core.history import EpochRow
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.core.progress import Progress, Silent
-from edgekit.core.qat import QatSection
 from edgekit.core.quant import QuantizedGraph
-from edgekit.core.recipe import AugmentSection, TrainSection
+from edgekit.core.recipe import AugmentSection, QatSection, TrainSection
 from edgekit.data.dataset import Source
 from edgekit.data.drawing import draw_order
 from edgekit.data.reading import iterate_batches

@@ -14,7 +14,8 @@ from torch import nn
 from edgekit.core.errors import RecipeError, TrainingError
 from edgekit.core.history import EpochRow
 from edgekit.core.progress import Progress, Silent
-from edgekit.core.recipe import Recipe, dump_recipe, load_recipe, override_recipe
+from edgekit.core.recipe import Recipe
+from edgekit.core.recipe_files import dump_recipe, load_recipe, override_recipe
 from edgekit.core.storage import write_text
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.checkpoint import CheckpointCard, read_card, save_checkpoint

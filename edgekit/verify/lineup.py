@@ -21,7 +21,8 @@ from edgekit.core.errors import (
 from edgekit.core.graph import Graph
 from edgekit.core.layout import FLOAT_ONNX, MODEL_EKZ, MODEL_ONNX, MODEL_TFLITE, RECIPE
 from edgekit.core.preprocessing import PreprocessSpec
-from edgekit.core.recipe import Recipe, load_recipe
+from edgekit.core.recipe import Recipe
+from edgekit.core.recipe_files import load_recipe
 from edgekit.export.choices import hub_request
 from edgekit.export.hub import HubModel, HubRequest, load_hub
 from edgekit.export.onnx_writer import write_onnx

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from cli_network import QUICK, paint, write_network
 from command_line import Outcome, assert_fails, edgekit
 from edgekit import pipeline
-from edgekit.core.recipe import load_recipe
+from edgekit.core.recipe_files import load_recipe
 from edgekit.runtime.interpreter import load_interpreter
 
 FILES = {

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from cli_network import QUICK
 from command_line import Outcome, assert_fails, edgekit
-from edgekit.core.recipe import load_recipe
+from edgekit.core.recipe_files import load_recipe
 from edgekit.export.stored import read_stored
 
 LAYERS = ["stem", "wide", "grouped", "fc"]

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from cli_network import QUICK, paint
 from command_line import Outcome, assert_fails, edgekit
 from edgekit.bundle.reading import open_bundle
-from edgekit.core.recipe import load_recipe
+from edgekit.core.recipe_files import load_recipe
 
 MODEL = ("vit_ti_16_w0.33_d2", "--untrained", "--input-size", "24")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Outcome, assert_fails, edgekit
-from edgekit.core.recipe import load_recipe
+from edgekit.core.recipe_files import load_recipe
 from edgekit.models.zoo import variant_names
 
 

@@ -13,7 +13,8 @@ from bundles import CARD, write_run
 from edgekit.bundle.manifest import MODEL, Budgets, Manifest
 from edgekit.bundle.reading import Bundle, model_stream, open_bundle
 from edgekit.core.errors import BarNotMetError, UnknownNameError, UsageError
-from edgekit.core.recipe import DataSection, ModelSection, Recipe, dump_recipe
+from edgekit.core.recipe import DataSection, ModelSection, Recipe
+from edgekit.core.recipe_files import dump_recipe
 from edgekit.deploy import bundling
 from edgekit.deploy.bundling import BundleRequest, bundle_run, make_bundle
 from edgekit.encode.files import pack_file

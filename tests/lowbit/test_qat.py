@@ -14,9 +14,8 @@ from edgekit.core.errors import TrainingError, UsageError
 from edgekit.core.graph import Graph
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.core.progress import Silent
-from edgekit.core.qat import QatSection
 from edgekit.core.quant import QuantizedGraph
-from edgekit.core.recipe import AugmentSection, QuantizeSection
+from edgekit.core.recipe import AugmentSection, QatSection, QuantizeSection
 from edgekit.data.memory import MemorySource
 from edgekit.data.opening import open_source
 from edgekit.data.reading import iterate_batches

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from edgekit.core.errors import EdgekitError, RecipeError, UsageError
-from edgekit.core.qat import QatSection
 from edgekit.core.quant import QuantizedGraph
-from edgekit.core.recipe import QuantizeSection, ShareSection
+from edgekit.core.recipe import QatSection, QuantizeSection, ShareSection
 from edgekit.lowbit.quantizing import check_recipe, quantize
 from lowbit_jobs import Ear, job_of
 

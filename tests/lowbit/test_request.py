@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgekit.core.qat import QatSection
-from edgekit.core.recipe import DataSection, ModelSection, QuantizeSection, Recipe
+from edgekit.core.recipe import DataSection, ModelSection, QatSection, QuantizeSection, Recipe
 from edgekit.lowbit.request import as_fixed_bits, is_plain
 
 

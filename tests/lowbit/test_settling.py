@@ -7,8 +7,7 @@ import pytest
 
 from edgekit.core.errors import UsageError
 from edgekit.core.graph import Graph
-from edgekit.core.qat import QatSection
-from edgekit.core.recipe import DataSection, ModelSection, QuantizeSection, Recipe
+from edgekit.core.recipe import DataSection, ModelSection, QatSection, QuantizeSection, Recipe
 from edgekit.lowbit.settling import settle_scheme
 from graphs import GraphBuilder
 from transformers import small_graph

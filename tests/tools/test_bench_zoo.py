@@ -13,7 +13,7 @@ import zoo_runs
 import zoo_sizes
 from edgekit.core.errors import UnsupportedOpError
 from edgekit.core.measurement import Accuracy, wilson_interval
-from edgekit.core.recipe import load_recipe
+from edgekit.core.recipe_files import load_recipe
 from edgekit.core.report import Report
 from edgekit.models.listing import PackedSize, PackedSizes, list_systems
 from edgekit.models.zoo import variant_names

@@ -9,7 +9,8 @@ import pytest
 
 import shrunk_runs
 from edgekit.core.errors import UsageError
-from edgekit.core.recipe import DataSection, ModelSection, PruneSection, Recipe, ShareSection, dump_recipe
+from edgekit.core.recipe import DataSection, ModelSection, PruneSection, Recipe, ShareSection
+from edgekit.core.recipe_files import dump_recipe
 from edgekit.core.report import Report
 from edgekit.report.files import read_report, write_report
 from edgekit.shrink.request import is_asked

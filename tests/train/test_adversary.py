@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from edgekit.core.errors import RecipeError
 from edgekit.core.preprocessing import PreprocessSpec
-from edgekit.core.recipe import AugmentSection, DataSection, ModelSection, Recipe, TrainSection, override_recipe
+from edgekit.core.recipe import AugmentSection, DataSection, ModelSection, Recipe, TrainSection
+from edgekit.core.recipe_files import override_recipe
 from edgekit.perturb.gradient import pgd
 from edgekit.perturb.torch_gradient import make_loss_gradient
 from edgekit.prune.masking import GradualMasks

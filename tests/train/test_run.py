@@ -10,15 +10,8 @@ import torch
 
 from edgekit.core.errors import CheckpointError, EdgekitError, OutputError, RecipeError, TrainingError, UsageError
 from edgekit.core.history import EpochRow
-from edgekit.core.recipe import (
-    AugmentSection,
-    DataSection,
-    ModelSection,
-    Recipe,
-    TrainSection,
-    load_recipe,
-    override_recipe,
-)
+from edgekit.core.recipe import AugmentSection, DataSection, ModelSection, Recipe, TrainSection
+from edgekit.core.recipe_files import load_recipe, override_recipe
 from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
 from edgekit.models.folded import fold_batch_norms
 from edgekit.prune.masking import GradualMasks
