@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -80,6 +81,29 @@ def open_source(name_or_path: str, split: Split) -> Source:
     source = _read_split(dataset, split if split in dataset.splits else "train")
     order = draw_order(len(source), seed=_CALIBRATION_SEED)
     return source.take(order[:NUM_CALIBRATION_PICTURES], split=split)
+
+
+def open_at_hand(names: Iterable[str | None], split: Split) -> Iterator[tuple[str, Source]]:
+    """Open one split of those among some datasets that lie on this machine and have it; nothing is downloaded.
+
+    Args:
+        names: Datasets or folders, the most wanted first; None, unknown ones and damaged ones are passed over.
+        split: Which pictures.
+
+    Yields:
+        A name as it was given, and its pictures.
+    """
+    for name in names:
+        if name is None:
+            continue
+        try:
+            dataset = find_dataset(name)
+            if dataset.find() is None:
+                continue
+            source = _read_split(dataset, split)
+        except (DataError, UnknownNameError):
+            continue
+        yield name, source
 
 
 def list_datasets() -> list[DatasetListing]:

@@ -18,12 +18,12 @@ from edgekit.core.quant import QuantizedGraph
 from edgekit.core.recipe import Recipe
 from edgekit.core.report import BitsReport, BitsRow, ParetoPoint
 from edgekit.core.stages import Watch
+from edgekit.data.opening import open_at_hand
 from edgekit.export.tflite_nibbles import int4_layers
 from edgekit.lowbit.balancing import balance
 from edgekit.lowbit.calibrating import drawn, labelled, run_calibration
 from edgekit.lowbit.mixing import Mixed, mix
 from edgekit.lowbit.nncf_engine import quantize_with_nncf, require_nncf
-from edgekit.lowbit.pictures import find_pictures
 from edgekit.lowbit.qat import QatRequest, train_quantized
 from edgekit.lowbit.reporting import bits_rows
 from edgekit.lowbit.request import Quantized, QuantizeJob, is_plain
@@ -208,11 +208,13 @@ def _train(
     config = job.recipe.qat
     if config.keep_zeros is None:
         config = msgspec.structs.replace(config, keep_zeros=keeps_zeros or job.recipe.quantize.budget_kb is not None)
+    # They need no labels as long as the float network alone is the teacher; those of calibration help already.
+    at_hand = open_at_hand((job.data, job.hub.dataset), "train")
     request = QatRequest(
         start=model,
         teacher=graph,
         spec=job.hub.card.preprocess,
-        pictures=find_pictures((job.data, job.hub.dataset), job.calibration),
+        pictures=next((pictures for _, pictures in at_hand), job.calibration),
         config=config,
         augment=job.recipe.augment,
         work_dir=job.work_dir / "qat",

@@ -10,11 +10,11 @@ import msgspec
 import torch
 from torch import Tensor
 
-from edgekit.core.errors import DataError, UnknownNameError, UsageError
+from edgekit.core.errors import DataError, UsageError
 from edgekit.core.progress import Progress
 from edgekit.core.recipe import DataSection, ModelSection, Recipe
 from edgekit.data.drawing import draw_order
-from edgekit.data.opening import find_dataset, open_source
+from edgekit.data.opening import open_at_hand, open_source
 from edgekit.data.reading import iterate_batches
 from edgekit.models.checkpoint import CheckpointCard, save_checkpoint
 from edgekit.models.weights import CHECKPOINT_NAME, load_weights
@@ -52,14 +52,10 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 
 def find_training_pictures(names: tuple[str | None, ...]) -> str | None:
     """The first of some datasets that has labelled training pictures on this machine; nothing is downloaded."""
-    for name in names:
-        if name is None:
-            continue
+    for name, source in open_at_hand(names, "train"):
         try:
-            if find_dataset(name).find() is None:
-                continue
-            check_trainable(open_source(name, "train"))
-        except (DataError, UnknownNameError):
+            check_trainable(source)
+        except DataError:
             continue
         return name
     return None

@@ -8,7 +8,8 @@ import pytest
 
 from edgekit.core.errors import DataError, OutputError, UnknownNameError, UsageError
 from edgekit.data.aliases import add_dataset, aliases_path, read_aliases
-from edgekit.data.opening import find_dataset, list_datasets, open_source
+from edgekit.data.opening import find_dataset, list_datasets, open_at_hand, open_source
+from toy_pictures import write_mnist
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +78,18 @@ def test_calibration_of_a_large_dataset_is_a_draw(shared_data: Path, monkeypatch
 
 
 # ------------------------------------------------------------------------------------------------------ what does not
+def test_only_what_is_at_hand_and_has_the_split_opens(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_mnist(tmp_path / "data", num_train=40, num_test=20)
+    monkeypatch.setenv("EDGEKIT_DATA", str(tmp_path / "data"))
+    names = (None, "nowhere", "fashion_mnist_mini", "svhn", "mnist", str(folder))  # the third has no training pictures
+
+    found = [(name, source.split, len(source)) for name, source in open_at_hand(names, "train")]
+
+    assert found == [("mnist", "train", 40), (str(folder), "train", 60)]
+
+
 def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(UnknownNameError) as caught:
         open_source("fashion_minst", "test")
