@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from edgekit.core.errors import OutputError, UsageError
-from edgekit.core.transactions import transaction
+from edgekit.core.transactions import is_damage, transaction
 from edgekit.retrieval.nearest import Vectors
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class FeatureIndex:
         try:
             yield
         except sqlite3.Error as error:
-            if _is_damage(error):
+            if not isinstance(error, sqlite3.OperationalError) or is_damage(error):
                 raise DamagedIndexError(str(error)) from error
             raise OutputError(
                 f"cannot use the index {self.path}: {error}",
@@ -235,10 +235,3 @@ def _is_index(path: Path) -> bool:
     with path.open("rb") as stream:
         head = stream.read(_ID_AT + 4)
     return head.startswith(_MAGIC) and head[_ID_AT:] == APPLICATION_ID.to_bytes(4, "big")
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    """Whether an error means that the file holds nonsense (and not that it is locked, full or out of reach)."""
-    if not isinstance(error, sqlite3.OperationalError):
-        return True
-    return any(words in str(error) for words in ("malformed", "no such table", "no such column", "has no column"))

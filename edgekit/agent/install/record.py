@@ -20,7 +20,7 @@ import msgspec
 from edgekit.agent.install.machine import QUARANTINING, TRANSITIONS, Event, Job, advance
 from edgekit.agent.install.probation import MAX_DEATHS, LifeEvent, Probation, advance_life
 from edgekit.core.errors import OutputError
-from edgekit.core.transactions import transaction
+from edgekit.core.transactions import is_damage, transaction
 
 _VERSION = 1
 _MAX_EVENTS = 200
@@ -362,9 +362,7 @@ def _told(path: Path) -> Generator[None, None, None]:
     try:
         yield
     except (sqlite3.DatabaseError, OSError) as error:
-        words = str(error).lower()
-        is_damage = ("malformed", "not a database", "no such table", "no such column", "unsupported file format")
-        if isinstance(error, sqlite3.DatabaseError) and any(word in words for word in is_damage):
+        if isinstance(error, sqlite3.DatabaseError) and is_damage(error):
             raise DamagedRecordError(f"{path}: {error}") from error
         raise OutputError(f"cannot use the record {path}: {error}", hint="check free space and permissions") from error
     except (msgspec.DecodeError, TypeError, UnicodeDecodeError) as error:

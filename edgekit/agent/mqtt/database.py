@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias, cast
 
 from edgekit.agent.mqtt.clock import Moment
 from edgekit.agent.mqtt.records import MAX_SEQUENCE, PRIORITIES, Draft, Record
-from edgekit.core.transactions import transaction
+from edgekit.core.transactions import is_damage, transaction
 
 StorageTrouble: TypeAlias = Literal["corrupt", "full", "read_only", "busy", "failed"]
 
@@ -43,13 +43,7 @@ CREATE INDEX by_priority ON records (priority);
 CREATE TABLE numbering (only INTEGER PRIMARY KEY CHECK (only = 1), last INTEGER NOT NULL);
 """
 
-# What SQLite says is the same in every version; its numbers reach Python only from 3.11 on.
 _TROUBLES: tuple[tuple[str, StorageTrouble], ...] = (
-    ("malformed", "corrupt"),
-    ("not a database", "corrupt"),
-    ("no such table", "corrupt"),
-    ("no such column", "corrupt"),
-    ("could not decode", "corrupt"),
     ("disk is full", "full"),
     ("readonly", "read_only"),
     ("locked", "busy"),
@@ -77,6 +71,8 @@ def name_trouble(error: Exception) -> StorageTrouble:
     >>> name_trouble(sqlite3.OperationalError("database or disk is full"))
     'full'
     """
+    if is_damage(error):
+        return "corrupt"
     text = str(error).lower()
     for words, trouble in _TROUBLES:
         if words in text:
