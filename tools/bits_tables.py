@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarking import Figure
@@ -20,46 +20,45 @@ THEIRS = ("top-1, %", "agreement, %", "points lost", "file bytes", "as .ekz", "t
 
 def own_table(figures: Mapping[str, Figure]) -> list[str]:
     """Every model in every setting that was measured, and the float model."""
-    lines = _head(("model", "setting", *OURS))
-    for model in MODELS:
-        for setting in ("float", *SETTINGS):
-            row = _row(figures, f"{model}.{setting}")
-            if row.get("error"):
-                lines.append(_line((model, setting, f"{row['error']}", *[""] * (len(OURS) - 1))))
-            elif row:
-                cells = (
-                    _with_interval(row, "top1", "percent"),
-                    _with_interval(row, "agreement", "percent"),
-                    _with_interval(row, "drop", "points"),
-                    _count(row.get("ekz_bytes")),
-                    _text(row.get("ekz_ratio_to_w8a8")),
-                    _text(row.get("wall_s")),
-                    _text(row.get("peak_rss_mib")),
-                    _verdict(row),
-                )
-                lines.append(_line((model, setting, *cells)))
-    return lines
+
+    def cells(row: Mapping[str, Figure]) -> Sequence[str]:
+        cost = (_text(row.get(name)) for name in ("ekz_ratio_to_w8a8", "wall_s", "peak_rss_mib"))
+        return (*_quality(row), _count(row.get("ekz_bytes")), *cost, _verdict(row))
+
+    return _table(figures, ("setting", *OURS), ("float", *SETTINGS), cells)
 
 
 def peers_table(figures: Mapping[str, Figure]) -> list[str]:
     """Every model in every way that a peer has."""
-    lines = _head(("model", "peer", *THEIRS))
+
+    def cells(row: Mapping[str, Figure]) -> Sequence[str]:
+        sizes = (_count(row.get(name)) for name in ("file_bytes", "ekz_bytes"))
+        return (*_quality(row), *sizes, _text(row.get("wall_s")))
+
+    return _table(figures, ("peer", *THEIRS), tuple(PEER_JOBS), cells)
+
+
+def _table(
+    figures: Mapping[str, Figure],
+    titles: Sequence[str],
+    ways: Sequence[str],
+    cells: Callable[[Mapping[str, Figure]], Sequence[str]],
+) -> list[str]:
+    """Every model in every way that was measured; what failed with its error."""
+    lines = _head(("model", *titles))
     for model in MODELS:
-        for peer in PEER_JOBS:
-            row = _row(figures, f"{model}.{peer}")
+        for way in ways:
+            row = _row(figures, f"{model}.{way}")
             if row.get("error"):
-                lines.append(_line((model, peer, f"{row['error']}", *[""] * (len(THEIRS) - 1))))
+                lines.append(_line((model, way, f"{row['error']}", *[""] * (len(titles) - 2))))
             elif row:
-                cells = (
-                    _with_interval(row, "top1", "percent"),
-                    _with_interval(row, "agreement", "percent"),
-                    _with_interval(row, "drop", "points"),
-                    _count(row.get("file_bytes")),
-                    _count(row.get("ekz_bytes")),
-                    _text(row.get("wall_s")),
-                )
-                lines.append(_line((model, peer, *cells)))
+                lines.append(_line((model, way, *cells(row))))
     return lines
+
+
+def _quality(row: Mapping[str, Figure]) -> tuple[str, ...]:
+    units = {"top1": "percent", "agreement": "percent", "drop": "points"}
+    return tuple(_with_interval(row, name, unit) for name, unit in units.items())
 
 
 def nncodec_table(figures: Mapping[str, Figure]) -> list[str]:
