@@ -18,7 +18,7 @@ from edgekit.encode.files import PackedFile, pack_file, unpack_file
 from edgekit.explain.explaining import explain as _explain
 from edgekit.explain.study import ExplainRequest
 from edgekit.export.writing import export_float as _export_float
-from edgekit.pipeline import Compressed
+from edgekit.pipeline import Compressed, CompressRequest
 from edgekit.quantize.schemes import scheme_from_bits
 from edgekit.report.evaluation_files import write_evaluation
 from edgekit.report.explanation_files import write_explanation
@@ -64,11 +64,10 @@ def compress(
     Raises:
         EdgekitError: With the message and the hint that the command line would print.
     """
-    recipe = Recipe(model=ModelSection(name=str(model)), data=DataSection(name="" if data is None else str(data)))
-    recipe = override_recipe(recipe, [f"quantize.scheme={scheme_from_bits(bits).id}", *overrides])
+    recipe = _recipe(model, data, bits, overrides)
     command = f"edgekit.compress({str(model)!r}, ...)"
     return pipeline.compress(
-        pipeline.CompressRequest(recipe=recipe, out_dir=out, measure_latency=measure_latency, command=command)
+        CompressRequest(recipe=recipe, out_dir=out, measure_latency=measure_latency, command=command)
     )
 
 
@@ -97,12 +96,16 @@ def embed(
     Raises:
         EdgekitError: With the message and the hint that the command line would print.
     """
-    recipe = Recipe(model=ModelSection(name=str(model)), data=DataSection(name="" if data is None else str(data)))
-    recipe = override_recipe(recipe, [f"quantize.scheme={scheme_from_bits(bits).id}", *overrides])
+    recipe = _recipe(model, data, bits, overrides)
     command = f"edgekit.embed({str(model)!r}, ...)"
     return embedding.embed(
-        pipeline.CompressRequest(recipe=recipe, out_dir=out, measure_latency=measure_latency, command=command)
+        CompressRequest(recipe=recipe, out_dir=out, measure_latency=measure_latency, command=command)
     )
+
+
+def _recipe(model: str | Path, data: str | Path | None, bits: int | str, overrides: Sequence[str]) -> Recipe:
+    recipe = Recipe(model=ModelSection(name=str(model)), data=DataSection(name="" if data is None else str(data)))
+    return override_recipe(recipe, [f"quantize.scheme={scheme_from_bits(bits).id}", *overrides])
 
 
 def search(folder: Path, like: Path, model: Path, *, top: int = 10, index: Path | None = None) -> Found:
