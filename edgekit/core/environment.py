@@ -1,7 +1,8 @@
-"""What a number depends on besides the model: versions and processor."""
+"""What a number depends on besides the model: versions, processor, date."""
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import platform
 from importlib import metadata
@@ -28,6 +29,11 @@ def describe_environment() -> dict[str, str]:
         "cpu": cpu_name(),
         "num_cpus": str(os.cpu_count()),
     }
+
+
+def date_of_now() -> str:
+    """UTC date and time to the second, ISO 8601, for reports."""
+    return dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
 
 
 def cpu_name() -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import torch
 
-from edgekit.core.environment import describe_environment
+from edgekit.core.environment import date_of_now, describe_environment
 from edgekit.core.errors import UsageError
 from edgekit.core.explanation import (
     Answered,
@@ -71,7 +70,7 @@ def explain(request: ExplainRequest, progress: Progress | None = None) -> Explai
         notes=study.notes,
         environment=describe_environment(),
         command=request.command,
-        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        created=date_of_now(),
     )
     return Explained(explanation=explanation, maps=tuple(maps for _, maps in looks))
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edgekit.core.errors import DataError
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.core.progress import Progress
+from edgekit.core.report import ReportDataset
 from edgekit.data.source import Batch, PictureSource
 from edgekit.runtime.interpreter import load_interpreter
 from edgekit.runtime.predict import predict_logits
@@ -73,6 +74,18 @@ def same_class(name: str, label: str) -> bool:
     """
     first, second = (words.partition(",")[0].partition(" (")[0].strip().casefold() for words in (name, label))
     return first == second
+
+
+def describe_labelled(source: PictureSource, num_answered: int, num_wanted: int) -> ReportDataset:
+    """Labelled pictures as the report names them: how many were answered, and how many could not be read."""
+    return ReportDataset(
+        name=source.name,
+        split=source.split,
+        n=num_answered,
+        labelled=True,
+        class_names=source.class_names,
+        num_left_out=num_wanted - num_answered,
+    )
 
 
 def collect_answers(predictors: Mapping[str, Predictor], batches: Iterable[Batch], progress: Progress) -> Answers:

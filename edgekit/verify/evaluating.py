@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 from collections.abc import Sequence
 
@@ -10,11 +9,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.core.environment import describe_environment
+from edgekit.core.environment import date_of_now, describe_environment
 from edgekit.core.errors import DataError
 from edgekit.core.evaluation import Evaluated, Evaluation
 from edgekit.core.progress import Progress, Silent
-from edgekit.core.report import ReportDataset
 from edgekit.data.dataset import Source
 from edgekit.data.drawing import draw_order
 from edgekit.data.opening import open_source
@@ -22,7 +20,7 @@ from edgekit.data.reading import UnreadableLog, iterate_batches
 from edgekit.evaluate.balance import measure_balance
 from edgekit.evaluate.comparison import compare_answers
 from edgekit.evaluate.scoring import choose_k, score_model
-from edgekit.verify.answers import Answers, Logits, check_classes, collect_answers
+from edgekit.verify.answers import Answers, Logits, check_classes, collect_answers, describe_labelled
 from edgekit.verify.contenders import Contender, open_contender
 
 _NAME = "model"
@@ -94,21 +92,14 @@ def evaluate(request: EvaluateRequest, progress: Progress | None = None) -> Eval
         for contender, values in zip(contenders, logits, strict=True)
     ]
     evaluation = Evaluation(
-        dataset=ReportDataset(
-            name=source.name,
-            split=source.split,
-            n=len(indices),
-            labelled=True,
-            class_names=source.class_names,
-            num_left_out=len(wanted) - len(indices),
-        ),
+        dataset=describe_labelled(source, len(indices), len(wanted)),
         balance=measure_balance(labels, source.class_names),
         model=scored[0],
         other=scored[1] if len(scored) > 1 else None,
         comparison=compare_answers(logits[0], logits[1], labels) if len(scored) > 1 else None,
         environment=describe_environment(),
         command=request.command,
-        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        created=date_of_now(),
     )
     return Evaluating(evaluation=evaluation, unreadable=tuple(log.reasons), num_unreadable=log.num_pictures)
 

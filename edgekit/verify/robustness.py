@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 import msgspec
 import numpy as np
 
-from edgekit.core.environment import describe_environment
+from edgekit.core.environment import date_of_now, describe_environment
 from edgekit.core.errors import DataError, UsageError
 from edgekit.core.progress import Progress, Silent
-from edgekit.core.report import ReportDataset
 from edgekit.core.robustness import RobustModel, Robustness, RobustnessSettings
 from edgekit.data.dataset import Source
 from edgekit.data.drawing import draw_order
@@ -19,7 +16,7 @@ from edgekit.data.reading import UnreadableLog, iterate_batches
 from edgekit.evaluate.corruption_error import mean_known, paired_difference
 from edgekit.evaluate.metrics import accuracy
 from edgekit.perturb.ball import count_levels
-from edgekit.verify.answers import check_classes
+from edgekit.verify.answers import check_classes, describe_labelled
 from edgekit.verify.attacking import run_attacks, run_fooling
 from edgekit.verify.lineup import Lineup, LineupRequest, open_lineup
 from edgekit.verify.stress import Corrupted, compare_errors, is_comparable, run_corruptions, run_movements, suggest
@@ -86,14 +83,7 @@ def measure_robustness(request: RobustnessRequest, progress: Progress | None = N
     fooling, fooled = run_fooling(trial, lineup.gradient_of, [one.suggestion for one in models], progress)
     first = request.reference.models[0] if request.reference is not None else models[0]
     robustness = Robustness(
-        dataset=ReportDataset(
-            name=source.name,
-            split=source.split,
-            n=len(trial.labels),
-            labelled=True,
-            class_names=source.class_names,
-            num_left_out=num_wanted - len(trial.labels),
-        ),
+        dataset=describe_labelled(source, len(trial.labels), num_wanted),
         settings=request.settings,
         models=models,
         has_gradient=lineup.gradient_of is not None,
@@ -106,7 +96,7 @@ def measure_robustness(request: RobustnessRequest, progress: Progress | None = N
         shown=(*attacked, *fooled, *moved, *corrupted.shown),
         environment=describe_environment(),
         command=request.command,
-        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        created=date_of_now(),
     )
     return Robust(robustness=robustness, unreadable=tuple(log.reasons), num_unreadable=log.num_pictures)
 

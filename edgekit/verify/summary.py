@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 
 import msgspec
 
 from edgekit.core.artifact import Artifact
-from edgekit.core.environment import describe_environment
+from edgekit.core.environment import date_of_now, describe_environment
 from edgekit.core.layout import FLOAT_ONNX, MODEL_ONNX, MODEL_TFLITE
 from edgekit.core.measurement import Latency
 from edgekit.core.quant import QuantizedGraph
@@ -87,5 +86,5 @@ def summarize(
         stages=facts.stages,
         environment={**describe_environment(), "seed": str(facts.seed)},
         command=facts.command,
-        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        created=date_of_now(),
     )
