@@ -10,6 +10,7 @@ from edgekit.core.errors import DataError, UsageError
 from edgekit.perturb.ball import Labels, Logits, Pictures
 from edgekit.perturb.gradient import LossGradient
 from edgekit.perturb.square import Predict
+from edgekit.runtime.classify import softmax
 
 MUTATION_RATE = 0.1
 """Share of values that a mutation changes at first; it halves every `_RATE_HALF_LIFE` generations."""
@@ -66,7 +67,7 @@ def evolve_fooling(
     """
     _check_fooling(shape, num_pictures, num_generations, confidence)
     values = rng.uniform(0, 255, (num_pictures, *shape)).astype(np.float32)
-    probabilities = _softmax(predict(_to_bytes(values)))
+    probabilities = _probabilities(predict(_to_bytes(values)))
     num_classes = probabilities.shape[1]
     if num_classes < 2:
         raise DataError(f"the model has {num_classes} classes, expected 2 or more")
@@ -80,7 +81,7 @@ def evolve_fooling(
         size = np.minimum(first + num_classes, num_pictures) - first
         parents = first + (rng.random(num_pictures) * size).astype(np.int64)
         children = _mutate(values[parents], MUTATION_RATE / 2 ** (generation // _RATE_HALF_LIFE), rng)
-        values, confidences = _champions(children, _softmax(predict(_to_bytes(children))), values, confidences)
+        values, confidences = _champions(children, _probabilities(predict(_to_bytes(children))), values, confidences)
     return FoolingPictures(pictures=_to_bytes(values), targets=targets, confidences=confidences)
 
 
@@ -122,7 +123,7 @@ def optimize_fooling(
             break
         pictures = _to_bytes(values[alive])
         gradient, logits = gradient_of(pictures.astype(np.float32), targets[alive])
-        sure = _softmax(logits)[np.arange(len(alive)), targets[alive]]
+        sure = _probabilities(logits)[np.arange(len(alive)), targets[alive]]
         is_better = sure > confidences[alive]
         best[alive[is_better]], confidences[alive[is_better]] = pictures[is_better], sure[is_better]
         if step < num_steps:
@@ -159,10 +160,8 @@ def _mutate(values: npt.NDArray[np.float32], rate: float, rng: np.random.Generat
     return np.clip(values + 255 * change * is_mutated, 0, 255).astype(np.float32)
 
 
-def _softmax(logits: Logits) -> npt.NDArray[np.float32]:
-    exact = logits.astype(np.float64)
-    raised = np.exp(exact - exact.max(axis=1, keepdims=True))
-    return (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
+def _probabilities(logits: Logits) -> npt.NDArray[np.float32]:
+    return softmax(logits.astype(np.float64)).astype(np.float32)
 
 
 def _to_bytes(values: npt.NDArray[np.float32]) -> Pictures:

@@ -14,6 +14,7 @@ from edgekit.core.recipe import VerifySection
 from edgekit.core.report import AccuracyTable, AgreementTable, Check, Disagreement
 from edgekit.data.dataset import Source
 from edgekit.evaluate.metrics import accuracy, agreement, answers, confusion
+from edgekit.evaluate.probabilities import to_probabilities
 from edgekit.export.stored import StoredFile
 from edgekit.verify.answers import Answers
 from edgekit.verify.checks import Findings, judge
@@ -115,7 +116,7 @@ def _disagreements(subject: Subject, source: Source, found: Answers) -> tuple[Di
     """The pictures on which TFLite and float answer differently, the most confident float answers first."""
     before, after = found.logits["float"], found.logits["tflite"]
     answer_before, answer_after = answers(before), answers(after)
-    probability = _softmax(before)
+    probability = to_probabilities(before)
     rows = np.flatnonzero(answer_before != answer_after)
     rows = rows[np.argsort(-probability[rows].max(axis=1), kind="stable")][:MAX_SHOWN]
     name = _namer(subject.class_names)
@@ -130,7 +131,7 @@ def _disagreements(subject: Subject, source: Source, found: Answers) -> tuple[Di
                 png_base64=encode_png(read_pictures(source, subject.spec, found.indices[row : row + 1])[0]),
                 label=label,
                 float_answer=(name(first), float(probability[row, first])),
-                int8_answer=(name(second), float(_softmax(after[row : row + 1])[0, second])),
+                int8_answer=(name(second), float(to_probabilities(after[row : row + 1])[0, second])),
             )
         )
     return tuple(shown)
@@ -138,8 +139,3 @@ def _disagreements(subject: Subject, source: Source, found: Answers) -> tuple[Di
 
 def _namer(class_names: tuple[str, ...]) -> Callable[[int], str]:
     return lambda index: class_names[index] if index < len(class_names) else f"class {index}"
-
-
-def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    shifted = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64))
-    return shifted / shifted.sum(axis=1, keepdims=True)
