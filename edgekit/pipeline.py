@@ -135,7 +135,7 @@ def compress(request: CompressRequest, progress: Progress | None = None, tell: T
             )
             shrunk = shrink(asked, hub, opened.calibration, watch)
         made = _make_run(request, (opened, shrunk), work_dir, staging, watch)
-        write_text(staging / RECIPE, dump_recipe(_resolved_recipe(recipe, opened.data)))
+        write_text(staging / RECIPE, dump_recipe(resolved_recipe(recipe, opened.data)))
         write_report(made.report, staging)
     shutil.rmtree(work_dir, ignore_errors=True)
     return msgspec.structs.replace(made, run_dir=run_dir)
@@ -319,7 +319,7 @@ def _judge(
     return section, judge_shrinking(shrunk, before, exported, recipe.verify.max_drop)
 
 
-def _resolved_recipe(recipe: Recipe, data_name: str) -> Recipe:
+def resolved_recipe(recipe: Recipe, data_name: str) -> Recipe:
     """The recipe that makes the same files again, from any folder."""
     return msgspec.structs.replace(
         recipe, model=resolve_model(recipe.model), data=resolve_data(DataSection(name=data_name))
