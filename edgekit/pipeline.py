@@ -33,7 +33,7 @@ from edgekit.core.layout import (
 from edgekit.core.measurement import Latency
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.quant import QuantizedGraph
-from edgekit.core.recipe import DataSection, QatSection, Recipe
+from edgekit.core.recipe import DataSection, ModelSection, QatSection, Recipe
 from edgekit.core.recipe_files import dump_recipe, load_recipe
 from edgekit.core.report import Check, Original, Report, ShrinkReport
 from edgekit.core.stages import StageClock, Tell, Watch
@@ -362,16 +362,19 @@ def verify_run(run_dir: Path, max_drop: float | None = None, progress: Progress 
 
 def _reload(recipe: Recipe, run_dir: Path) -> HubModel:
     """The float model of a run: with its torch model where that is still at hand, else the run's float ONNX file."""
-    stand_in = HubRequest(model=str(run_dir / FLOAT_ONNX))
-    model = recipe.model
     if is_asked(recipe):
         return load_hub(HubRequest(model=str(run_dir)))
-    if Path(model.name).suffix.lower() == ".onnx":  # the user's file may have changed since
-        return load_hub(stand_in)
+    return load_again(recipe.model) or load_hub(HubRequest(model=str(run_dir / FLOAT_ONNX)))
+
+
+def load_again(model: ModelSection) -> HubModel | None:
+    """The model that a run was made of; None where it is no longer at hand, or may have changed since."""
+    if Path(model.name).suffix.lower() == ".onnx":  # the user's file
+        return None
     try:
         return load_hub(hub_request(model))
     except (CheckpointError, IntegrityError, UsageError, MissingDependencyError):
-        return load_hub(stand_in)
+        return None
 
 
 def train_run(
