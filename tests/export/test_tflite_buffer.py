@@ -26,7 +26,7 @@ def build(arrays: list[npt.NDArray[Any]], params: QuantParams | None = None) -> 
     x = builder.add_activation("x", (1, 2), np.float32)
     for number, array in enumerate(arrays):
         builder.add_constant(f"c{number}", array, params)
-    return builder.build("net", [x], [x], {"NOTE": b"hello"})
+    return bytes(builder.build("net", [x], [x], {"NOTE": b"hello"}))
 
 
 @given(st.lists(ARRAYS, max_size=5))
@@ -80,7 +80,7 @@ def test_activation_shape_and_grid_come_back() -> None:
     builder = TfliteBuilder()
     params = QuantParams(scale=np.array([0.5], np.float32), zero_point=np.array([-7], np.int32))
     x = builder.add_activation("x", (1, 4, 4, 3), np.int8, params)
-    content = builder.build("net", [x], [x], {})
+    content = bytes(builder.build("net", [x], [x], {}))
     tensor = tensors(content)["x"]
 
     assert vector(tensor.shape) == [1, 4, 4, 3]

@@ -181,7 +181,7 @@ def test_packing_gives_back_int4_tensors_of_any_shape(values: npt.NDArray[np.int
     builder = TfliteBuilder()
     x = builder.add_activation("x", (1, 2), np.float32)
     builder.add_nibbles("w", np.repeat(values, repeats, axis=0), params)
-    content = builder.build("net", [x], [x], {})
+    content = bytes(builder.build("net", [x], [x], {}))
     packed = pack(content)
     sink = MemorySink()
     unpack(io.BytesIO(packed.content), len(packed.content), sink)
