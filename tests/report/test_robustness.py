@@ -12,6 +12,7 @@ import pytest
 from edgekit.core.errors import IntegrityError, UsageError
 from edgekit.core.robustness import Robustness
 from edgekit.report import robustness as words
+from edgekit.report.files import encode_report
 from edgekit.report.formatting import DASH
 from edgekit.report.line_charts import line_chart
 from edgekit.report.robustness_charts import attack_charts, corruption_families, movement_charts
@@ -51,6 +52,16 @@ class TestFiles:
         files = write_robustness(pair, tmp_path)
         assert read_robustness(files.json_path) == read_robustness(tmp_path) == pair
         assert (files.json_path.name, files.html_path.name) == ("robustness.json", "robustness.html")
+
+    def test_first_version_stays_readable(self) -> None:
+        golden = Path(__file__).parent.parent / "golden" / "robustness_v1.json"
+        found = read_robustness(golden)
+        assert encode_report(found) == golden.read_text(encoding="utf-8")
+        assert words.names(found) == ("float", "mine")
+        assert found.corruptions[1].error == (None, None)
+        assert found.fooling[1].fooled[0].num_unknown is None
+        assert [model.suggestion.threshold for model in found.models] == [0.71234, None]
+        assert words.headline(found) in text_of(render_robustness_html(found))
 
     def test_newer_version_is_refused(self, alone: Robustness, tmp_path: Path) -> None:
         path = write_robustness(msgspec.structs.replace(alone, version=99), tmp_path).json_path
