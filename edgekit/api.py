@@ -158,9 +158,14 @@ def verify(run_dir: Path, *, max_drop: float | None = None) -> Verification:
     """Compare the files of a run folder with the float model and with each other.
 
     Args:
-        run_dir: Folder that `compress` made.
-        max_drop: Most top-1 points that may be lost; None for the recipe's.
+        run_dir: Folder that `compress` or `embed` made.
+        max_drop: Most points of top-1 (of an extractor: of precision at 1) that may be lost; None for the recipe's.
+
+    Raises:
+        EdgekitError: With the message and the hint that the command line would print.
     """
+    if embedding.is_extractor(run_dir):
+        return embedding.verify_extractor(run_dir, max_drop).verification
     return pipeline.verify_run(run_dir, max_drop)
 
 

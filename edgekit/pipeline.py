@@ -59,6 +59,7 @@ from edgekit.models.weights import copy_checkpoint
 from edgekit.report.curves import draw_curves
 from edgekit.report.files import JSON_NAME, write_report
 from edgekit.runtime.benchmark import BenchmarkSettings, compare
+from edgekit.runtime.card import read_tflite_card, require_classifier
 from edgekit.shrink.reporting import Exported, judge_shrinking, measure_coding, most_values, shrink_report
 from edgekit.shrink.request import ShrinkRequest, Shrunk, is_asked, name_suffix
 from edgekit.shrink.stages import shrink
@@ -151,7 +152,7 @@ def compress(request: CompressRequest, progress: Progress | None = None, tell: T
             )
             shrunk = shrink(asked, hub, sources.calibration, watch)
         made = _make_run(request, (hub, shrunk), sources, staging, watch)
-        write_text(staging / RECIPE, dump_recipe(_resolved_recipe(recipe, data_name)))
+        write_text(staging / RECIPE, dump_recipe(resolved_recipe(recipe, data_name)))
         write_report(made.report, staging)
     shutil.rmtree(sources.work_dir, ignore_errors=True)
     return msgspec.structs.replace(made, run_dir=run_dir)
@@ -285,7 +286,7 @@ def export(hub: HubModel, quantized: QuantizedGraph, run_dir: Path, config: Quan
     }
 
 
-def _resolved_recipe(recipe: Recipe, data_name: str) -> Recipe:
+def resolved_recipe(recipe: Recipe, data_name: str) -> Recipe:
     """The recipe that makes the same files again, from any folder."""
     return msgspec.structs.replace(
         recipe, model=resolve_model(recipe.model), data=resolve_data(DataSection(name=data_name))
@@ -319,12 +320,13 @@ def verify_run(run_dir: Path, max_drop: float | None = None, progress: Progress 
         progress: Shows how far it is.
 
     Raises:
-        UsageError: No run folder, or files are missing in it.
+        UsageError: No run folder, or files are missing in it, or they give features (see `embedding.verify_extractor`).
         EdgekitError: As the stages raise them.
     """
     missing = [name for name in (RECIPE, FLOAT_ONNX, MODEL_ONNX, MODEL_TFLITE) if not (run_dir / name).is_file()]
     if missing:
         raise UsageError(f"{run_dir} is no run folder: {', '.join(missing)} missing", hint="edgekit compress makes one")
+    require_classifier(read_tflite_card(run_dir / MODEL_TFLITE), run_dir)
     recipe = load_recipe(run_dir / RECIPE)
     hub = _reload(recipe, run_dir)
     source = open_source(recipe.data.name, "test")
