@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -121,6 +122,28 @@ def test_options_of_compress_hold_for_features(
     assert (again.code, again.document["checks"]) == (0, found.document["checks"])
     assert load_interpreter(out / "model.tflite").input.dtype == ("float32" if "--float-io" in options else "int8")
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in out.iterdir() if path.is_file())
+
+
+HAS_NNCF = importlib.util.find_spec("nncf") is not None
+
+
+@pytest.mark.skipif(not HAS_NNCF, reason="NNCF is not installed (pip install 'edgekit[nncf]')")
+def test_features_are_quantized_by_nncf_when_it_is_asked(wide: Path, colours: Path, tmp_path: Path) -> None:
+    out = tmp_path / "features"
+    found = edgekit("embed", wide, "--data", colours, "--engine", "nncf", "--out", out, "--json", *QUICK)
+    assert found.code == 0, found.err
+    assert found.document["bits"]["engine"] == "nncf"
+    assert found.document["features"]["tflite_onnx_max_steps"] <= 1
+    assert edgekit("verify", out).code == 0
+
+
+@pytest.mark.skipif(HAS_NNCF, reason="NNCF is installed")
+def test_engine_that_is_not_installed_is_named_before_anything_is_made(
+    wide: Path, colours: Path, tmp_path: Path
+) -> None:
+    found = edgekit("embed", wide, "--data", colours, "--engine", "nncf", "--out", tmp_path / "out", *QUICK)
+    assert_fails(found, 3, "NNCF is not installed", "pip install 'edgekit[nncf]'")
+    assert not (tmp_path / "out").exists()
 
 
 def test_pictures_without_labels_are_judged_by_the_cosine(network: Path, tmp_path: Path) -> None:
