@@ -164,9 +164,10 @@ def verify(run_dir: Path, *, max_drop: float | None = None) -> Verification:
     Raises:
         EdgekitError: With the message and the hint that the command line would print.
     """
-    if embedding.is_extractor(run_dir):
-        return embedding.verify_extractor(run_dir, max_drop).verification
-    return pipeline.verify_run(run_dir, max_drop)
+    folder = Path(run_dir)
+    if embedding.is_extractor(folder):
+        return embedding.verify_extractor(folder, max_drop).verification
+    return pipeline.verify_run(folder, max_drop)
 
 
 def evaluate(
