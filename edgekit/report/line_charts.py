@@ -16,8 +16,8 @@ SHAPES = (
     "M0,-3.6L3.4,2.4H-3.4z",
     "M0,-3.8L3.8,0L0,3.8L-3.8,0z",
     "M0,3.6L3.4,-2.4H-3.4z",
-    "M-0.9,-3.6h1.8v2.7h2.7v1.8h-2.7v2.7h-1.8v-2.7h-2.7v-1.8h2.7z",
-    "M-3.2,-1.9L-1.9,-3.2L0,-1.3L1.9,-3.2L3.2,-1.9L1.3,0L3.2,1.9L1.9,3.2L0,1.3L-1.9,3.2L-3.2,1.9L-1.3,0z",
+    "M-3.8,0h7.6M0,-3.8v7.6",
+    "M-2.8,-2.8l5.6,5.6M-2.8,2.8l5.6,-5.6",
 )
 """Marks, as SVG paths about the origin, in pixels: disc, square, two triangles, a lozenge, plus and times."""
 _FEW = 2
@@ -36,6 +36,11 @@ class LineStyle(msgspec.Struct, frozen=True, kw_only=True):
     tone: int
     dash: int
     shape: int | None
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether what lies under the curve can be seen through it."""
+        return self.dash != 1
 
 
 def line_styles(num_curves: int) -> tuple[LineStyle, ...]:

@@ -174,7 +174,7 @@ class TestStyles:
             "lines => lines.map(line => [getComputedStyle(line).stroke, getComputedStyle(line).strokeDasharray])"
         )
         marks = chart.locator("use").evaluate_all(
-            "marks => marks.map(mark => [getComputedStyle(mark).fill, mark.getAttribute('href')])"
+            "marks => marks.map(mark => [getComputedStyle(mark).stroke, mark.getAttribute('href')])"
         )
         # A mark has as many pixels upwards as sideways, however wide the chart is; one that is not found has none.
         sizes = chart.locator("use").evaluate_all(
@@ -184,11 +184,12 @@ class TestStyles:
         page.close()
         num_points = len(seven.movements[0].levels)
         assert len({tuple(stroke) for stroke in strokes}) == len(strokes) == 7
-        assert [stroke for stroke, _ in strokes] == [fill for fill, _ in marks[::num_points]]
+        assert sorted(stroke for stroke, _ in strokes) == sorted(stroke for stroke, _ in marks[::num_points])
+        assert [dashes == "none" for _, dashes in strokes] == [True] * 2 + [False] * 5  # the others go over them
         assert [shape for _, shape in marks[::num_points]] == legend
         assert len(set(legend)) == 7
         for width, height in sizes:
-            assert 5 < width < 9
+            assert 5 < width < 10
             assert height == pytest.approx(width, rel=0.2)
 
 
