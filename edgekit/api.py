@@ -163,10 +163,16 @@ def verify(run_dir: Path, *, max_drop: float | None = None) -> Verification:
     """Compare the files of a run folder with the float model and with each other.
 
     Args:
-        run_dir: Folder that `compress` made.
-        max_drop: Most top-1 points that may be lost; None for the recipe's.
+        run_dir: Folder that `compress` or `embed` made.
+        max_drop: Most points of top-1 (of an extractor: of precision at 1) that may be lost; None for the recipe's.
+
+    Raises:
+        EdgekitError: With the message and the hint that the command line would print.
     """
-    return pipeline.verify_run(run_dir, max_drop)
+    folder = Path(run_dir)
+    if embedding.is_extractor(folder):
+        return embedding.verify_extractor(folder, max_drop).verification
+    return pipeline.verify_run(folder, max_drop)
 
 
 def evaluate(
@@ -241,7 +247,7 @@ def robustness(
     model: str | Path,
     data: str | Path,
     *,
-    vs: str | Path | None = None,
+    vs: str | Path | Sequence[str | Path] = (),
     float_model: str | Path | None = None,
     out: Path | None = None,
     settings: RobustnessSettings | None = None,
@@ -251,18 +257,19 @@ def robustness(
     Args:
         model: As `evaluate` takes it.
         data: Dataset, or a folder of class folders.
-        vs: A model beside it; None for none.
-        float_model: The model before compression; None for the run's own, or `vs` where that is float.
+        vs: A model beside it, or several.
+        float_model: The model before compression; None for the run's own, or the first of `vs` where that is float.
         out: Folder for robustness.html and robustness.json; None to write nothing.
         settings: How much is measured; None for the defaults.
 
     Raises:
         EdgekitError: With the message and the hint that the command line would print.
     """
+    beside = (vs,) if isinstance(vs, (str, Path)) else vs
     request = RobustnessRequest(
         lineup=LineupRequest(
             model=str(model),
-            vs=() if vs is None else (str(vs),),
+            vs=tuple(str(other) for other in beside),
             float_model=None if float_model is None else str(float_model),
         ),
         data=str(data),

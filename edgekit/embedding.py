@@ -14,20 +14,35 @@ from pathlib import Path
 import msgspec
 
 from edgekit.core.errors import UsageError
-from edgekit.core.layout import FLOAT_TFLITE
+from edgekit.core.layout import FLOAT_ONNX, FLOAT_TFLITE, MODEL_ONNX, MODEL_TFLITE, RECIPE
 from edgekit.core.progress import Progress, Silent
 from edgekit.core.recipe import Recipe
+from edgekit.core.recipe_files import dump_recipe, load_recipe
 from edgekit.core.stages import StageClock, Tell, Watch
-from edgekit.core.storage import staged_folder
-from edgekit.export.features import as_extractor
+from edgekit.core.storage import staged_folder, write_text
+from edgekit.data.opening import open_source
+from edgekit.export.features import FeatureCut, as_extractor, read_extractor
+from edgekit.export.hub import HubModel
 from edgekit.lowbit.quantizing import check_recipe
 from edgekit.lowbit.request import QuantizeJob
-from edgekit.pipeline import Compressed, CompressRequest, Opened, conclude, make_files, open_run
+from edgekit.pipeline import (
+    Compressed,
+    CompressRequest,
+    Opened,
+    conclude,
+    load_again,
+    make_files,
+    open_run,
+    resolved_recipe,
+)
 from edgekit.quantize.schemes import parse_scheme
-from edgekit.report.files import JSON_NAME, write_report
+from edgekit.report.files import JSON_NAME, read_report, write_report
+from edgekit.runtime.card import read_tflite_card
 from edgekit.shrink.request import is_asked
-from edgekit.verify.features import verify_features
+from edgekit.verify.features import FeatureVerification, verify_features
 from edgekit.verify.subject import make_subject
+
+_NEEDED = (RECIPE, JSON_NAME, FLOAT_ONNX, FLOAT_TFLITE, MODEL_ONNX, MODEL_TFLITE)
 
 
 def embed(request: CompressRequest, progress: Progress | None = None, tell: Tell | None = None) -> Compressed:
@@ -52,6 +67,7 @@ def embed(request: CompressRequest, progress: Progress | None = None, tell: Tell
     run_dir = request.out_dir or Path("runs") / run_name
     with staged_folder(run_dir, last=JSON_NAME) as staging:
         made = _make_run(request, opened, staging, watch)
+        write_text(staging / RECIPE, dump_recipe(resolved_recipe(opened.recipe, opened.data)))
         write_report(made.report, staging)
     return msgspec.structs.replace(made, run_dir=run_dir)
 
@@ -98,3 +114,52 @@ def _make_run(request: CompressRequest, opened: Opened, folder: Path, watch: Wat
     dataset = msgspec.structs.replace(made.report.dataset, labelled=labelled, class_names=test.class_names)
     report = msgspec.structs.replace(made.report, dataset=dataset, features=found.section)
     return msgspec.structs.replace(made, report=report)
+
+
+def is_extractor(run_dir: Path) -> bool:
+    """Whether a run folder holds a feature extractor: its TFLite file says so. False where there is none.
+
+    Raises:
+        IntegrityError: The file's card is damaged.
+    """
+    path = run_dir / MODEL_TFLITE
+    card = read_tflite_card(path) if path.is_file() else None
+    return card is not None and card.kind == "features"
+
+
+def verify_extractor(
+    run_dir: Path, max_drop: float | None = None, progress: Progress | None = None
+) -> FeatureVerification:
+    """Verify the files of an extractor once more, by its own recipe, as `embed` did.
+
+    The torch model is asked too when it can still be loaded; otherwise the float ONNX file stands for it.
+
+    Args:
+        run_dir: Folder that `embed` made.
+        max_drop: Another bar than the recipe's, in points of precision at 1; None for the recipe's.
+        progress: Shows how far it is.
+
+    Raises:
+        UsageError: Files are missing in the folder, or they give classes.
+        EdgekitError: As the stages raise them.
+    """
+    missing = [name for name in _NEEDED if not (run_dir / name).is_file()]
+    if missing:
+        raise UsageError(
+            f"{run_dir} is no whole feature extractor: {', '.join(missing)} missing", hint="edgekit embed makes one"
+        )
+    recipe = load_recipe(run_dir / RECIPE)
+    hub, cut = _reload(recipe, run_dir)
+    source = open_source(recipe.data.name, "test")
+    config = recipe.verify if max_drop is None else msgspec.structs.replace(recipe.verify, max_drop=max_drop)
+    subject = make_subject(hub, run_dir, source, recipe.quantize.scheme)
+    return verify_features(subject, cut, run_dir / FLOAT_TFLITE, source, config, progress or Silent())
+
+
+def _reload(recipe: Recipe, run_dir: Path) -> tuple[HubModel, FeatureCut]:
+    """The float extractor: cut from its model again where that is at hand, else the run's float ONNX file."""
+    hub = load_again(recipe.model)
+    if hub is not None:
+        return as_extractor(hub)
+    known = read_report(run_dir).features
+    return read_extractor(run_dir / FLOAT_ONNX, "" if known is None else known.layer)

@@ -54,6 +54,7 @@ from edgekit.models.weights import copy_checkpoint
 from edgekit.report.curves import draw_curves
 from edgekit.report.files import JSON_NAME, write_report
 from edgekit.runtime.benchmark import BenchmarkSettings, compare
+from edgekit.runtime.card import read_tflite_card, require_classifier
 from edgekit.shrink.reporting import Exported, judge_shrinking, measure_coding, most_values, shrink_report
 from edgekit.shrink.request import ShrinkRequest, Shrunk, is_asked, name_suffix
 from edgekit.shrink.stages import shrink
@@ -346,12 +347,13 @@ def verify_run(run_dir: Path, max_drop: float | None = None, progress: Progress 
         progress: Shows how far it is.
 
     Raises:
-        UsageError: No run folder, or files are missing in it.
+        UsageError: No run folder, or files are missing in it, or they give features (see `embedding.verify_extractor`).
         EdgekitError: As the stages raise them.
     """
     missing = [name for name in (RECIPE, FLOAT_ONNX, MODEL_ONNX, MODEL_TFLITE) if not (run_dir / name).is_file()]
     if missing:
         raise UsageError(f"{run_dir} is no run folder: {', '.join(missing)} missing", hint="edgekit compress makes one")
+    require_classifier(read_tflite_card(run_dir / MODEL_TFLITE), run_dir)
     recipe = load_recipe(run_dir / RECIPE)
     hub = _reload(recipe, run_dir)
     source = open_source(recipe.data.name, "test")

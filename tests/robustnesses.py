@@ -35,7 +35,9 @@ def outcome(share: float) -> Outcome:
 
 
 def level(amount: float, num_models: int, share: float) -> ChangeLevel:
-    return ChangeLevel(amount=amount, outcomes=tuple(outcome(share - 0.02 * index) for index in range(num_models)))
+    return ChangeLevel(
+        amount=amount, outcomes=tuple(outcome(max(0.0, share - 0.02 * index)) for index in range(num_models))
+    )
 
 
 def suggestion(threshold: float | None) -> Suggestion:

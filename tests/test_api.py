@@ -12,6 +12,7 @@ import pytest
 import edgekit
 from cli_network import COLOURS, paint, write_network
 from edgekit.core.errors import DataError, UnknownNameError, UsageError
+from edgekit.core.robustness import RobustnessSettings
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_compress_gives_run_report_and_verdict(result, folder: Path) -> None:  #
     assert (result.num_unreadable, result.unreadable) == (0, ())
 
 
-def test_search_takes_what_embed_made(folder: Path, tmp_path: Path) -> None:
+def test_search_and_verify_take_what_embed_made(folder: Path, tmp_path: Path) -> None:
     made = edgekit.embed(
         folder / "colours.onnx",
         data=folder / "pictures",
@@ -59,6 +60,22 @@ def test_search_takes_what_embed_made(folder: Path, tmp_path: Path) -> None:
     found = edgekit.search(folder / "pictures", like, model, top=3, index=tmp_path / "index")
     assert found.matches[0].path == str(like)
     assert {Path(match.path).parent.name for match in found.matches} == {"red"}
+    again = edgekit.verify(made.run_dir)
+    assert again.passed
+    assert again.checks == made.report.checks
+    assert again.agreement is None
+
+
+def test_robustness_takes_one_model_beside_it_or_several(result, folder: Path) -> None:  # noqa: ANN001
+    few = RobustnessSettings(
+        num_pictures=6, num_attacked=2, epsilons=(8 / 255,), num_queries=2, num_fooling=1, num_generations=1
+    )
+    names = [str(result.run_dir / name) for name in ("model.onnx", "model.ekz")]
+    for vs, beside in ((names[0], names[:1]), (names, names)):
+        found = edgekit.robustness(
+            result.run_dir, folder / "pictures", vs=vs, float_model=result.run_dir / "float.onnx", settings=few
+        )
+        assert [model.about.given for model in found.models[1:]] == [str(result.run_dir), *beside]
 
 
 def test_verify_classify_and_evaluate_take_what_compress_made(result, folder: Path) -> None:  # noqa: ANN001

@@ -221,11 +221,11 @@ def build(form: str, shape: Shape, *, is_int8: bool) -> bytes:
         first = x = chain.tensor(chain.map_dims)
         for _ in range(CHAIN):
             x = ALONE[form](chain, x)
-        return chain.builder.build("chain", [first], [x], {})
+        return bytes(chain.builder.build("chain", [first], [x], {}))
     inputs = parts = [chain.tensor(chain.part_dims) for _ in range(chain.groups)]
     for _ in range(CHAIN):
         parts = chain.split(JOINED[form](chain, parts))
-    return chain.builder.build("chain", inputs, parts, {})
+    return bytes(chain.builder.build("chain", inputs, parts, {}))
 
 
 def load(content: bytes, whole: np.ndarray) -> Interpreter:

@@ -30,7 +30,12 @@ def evaluate(
     ],
     data: Annotated[str, typer.Option(help="Dataset, or a folder of class folders.")],
     vs: Annotated[
-        str | None, typer.Option("--vs", metavar="OTHER", help="Another model to compare with on the same pictures.")
+        list[str] | None,
+        typer.Option(
+            "--vs",
+            metavar="OTHER",
+            help="Another model to compare with on the same pictures; for robustness, may be given again.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write the page and the JSON document there.")
@@ -53,7 +58,7 @@ def evaluate(
     job = EvaluateJob(
         model=model,
         data=data,
-        vs=vs,
+        vs=tuple(vs or ()),
         out=out,
         num_pictures=pictures,
         num_threads=threads,
@@ -75,10 +80,15 @@ def _measure_scores(job: EvaluateJob, top_k: tuple[int, ...]) -> None:
     from edgekit.verify.evaluating import EvaluateRequest
     from edgekit.verify.evaluating import evaluate as measure
 
+    if len(job.vs) > 1:
+        raise UsageError(
+            f"--vs is given {len(job.vs)} times: scores are compared two models at a time",
+            hint="leave all but one out, or add --robustness, which takes any number",
+        )
     request = EvaluateRequest(
         model=job.model,
         data=job.data,
-        vs=job.vs,
+        vs=job.vs[0] if job.vs else None,
         num_pictures=job.num_pictures,
         num_threads=job.num_threads,
         top_k=top_k,

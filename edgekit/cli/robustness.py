@@ -78,7 +78,7 @@ class EvaluateJob(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     data: str
-    vs: str | None
+    vs: tuple[str, ...]
     out: Path | None
     num_pictures: int | None
     num_threads: int
@@ -96,7 +96,7 @@ def run_robustness(job: EvaluateJob, options: RobustnessOptions) -> None:
     request = RobustnessRequest(
         lineup=LineupRequest(
             model=job.model,
-            vs=() if job.vs is None else (job.vs,),
+            vs=job.vs,
             float_model=options.float_model,
             num_threads=job.num_threads,
         ),

@@ -138,7 +138,7 @@ def _see(model: FloatModel | None, fitted: Picture, label: int, study: Study, pr
     cam = None
     if study.maps is not None:
         values = grad_cam(network, x, label, study.maps)
-        layer = model.graph.producers()[study.maps].name
+        layer = model.graph.producers()[study.maps.activation].name
         cam = GradCam(layer=layer, values=tuple(tuple(float(value) for value in row) for row in values))
     return _Seen(
         grad_cam=cam,

@@ -14,12 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from edgekit.core.graph import Graph
+from edgekit.core.graph import TOKEN_RANK, Graph
+from edgekit.explain.maps import Maps
 from edgekit.explain.rectified import RectifiedNetwork
 
 FloatImage = npt.NDArray[np.float32]
-
-_TOKEN_RANK = 3
 
 
 def guided_backpropagation(network: RectifiedNetwork, x: Tensor, label: int) -> FloatImage:
@@ -71,47 +70,34 @@ def deconvolve_channel(network: RectifiedNetwork, x: Tensor, activation: str, po
         return _image(neuron.attribute(_asking(x), position))
 
 
-def grad_cam(network: RectifiedNetwork, x: Tensor, label: int, activation: str) -> FloatImage:
+def grad_cam(network: RectifiedNetwork, x: Tensor, label: int, maps: Maps) -> FloatImage:
     """Feature maps, weighted by the mean gradient of a class's logit, added up and rectified.
 
-    Selvaraju et al. 2017, arXiv:1610.02391, eqs. 1 and 2.
+    Selvaraju et al. 2017, arXiv:1610.02391, eqs. 1 and 2. Tokens of patches are laid out as maps, as Gildenblat's
+    pytorch-grad-cam does for Vision Transformers; those that stand for no place are left out of both equations.
 
     Args:
         network: The float network.
         x: One normalized picture [1, c, h, w].
         label: Class.
-        activation: Name of maps in the graph (`last_maps`).
+        maps: What is weighed (`last_maps`).
 
     Returns:
         float32 [h', w'], the size of the maps, at least 0.
     """
     from captum.attr import LayerGradCam
 
-    cam = LayerGradCam(network, network.module_of(activation))
+    cam = LayerGradCam(network, network.module_of_maps(maps))
     values = cam.attribute(_asking(x), target=label, relu_attributions=True)
     if not isinstance(values, Tensor):
         raise TypeError(f"captum gave {type(values).__name__} for one layer, expected a tensor")
     return values[0, 0].detach().numpy().astype(np.float32)
 
 
-def last_maps(graph: Graph) -> str | None:
-    """The last activation with a height and a width above 1, which Grad-CAM looks at.
-
-    None where there is none, and where tokens follow it: then it is only where a transformer begins.
-    """
-    for name in reversed(graph.activations()):
-        shape = graph.shapes[name]
-        if len(shape) == _TOKEN_RANK:
-            return None
-        if len(shape) == 4 and shape[2] * shape[3] > 1 and name != graph.input:
-            return name
-    return None
-
-
 def has_positions(graph: Graph, name: str) -> bool:
     """Whether an activation is a map [n, c, h, w] with more than one position, or several tokens [n, t, c]."""
     shape = graph.shapes[name]
-    return shape[1] > 1 if len(shape) == _TOKEN_RANK else len(shape) == 4 and shape[2] * shape[3] > 1
+    return shape[1] > 1 if len(shape) == TOKEN_RANK else len(shape) == 4 and shape[2] * shape[3] > 1
 
 
 def _asking(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.core.graph import Graph, Node
+from edgekit.explain.maps import Maps, TokenMaps
 from edgekit.quantize.network import GraphNetwork
 
 _SMOOTH_OPS = frozenset({"Sigmoid", "HardSwish", "HardSigmoid", "Gelu", "Tanh", "Clip"})
@@ -61,6 +62,7 @@ class RectifiedNetwork(nn.Module):
         self.num_rectifiers = len(caps)
         others = {node.op for node in nodes if node.op in _SMOOTH_OPS and node.output not in caps}
         self.smooth_ops = tuple(sorted(others))
+        self._token_maps: dict[str, TokenMaps] = {}
         self.network.requires_grad_(False)
         self.eval()
 
@@ -75,6 +77,17 @@ class RectifiedNetwork(nn.Module):
             module = nn.Identity()
             self.network.quantize_activation(activation, module)
         return module
+
+    def module_of_maps(self, maps: Maps) -> nn.Module:
+        """The module whose output is maps [n, c, h, w]; tokens are laid out as such on their way."""
+        if maps.grid is None:
+            return self.module_of(maps.activation)
+        module = self._token_maps.get(maps.activation)
+        if module is None:
+            module = self._token_maps[maps.activation] = TokenMaps(maps)
+            hung = nn.Sequential(self.module_of(maps.activation), module)
+            self.network.quantize_activation(maps.activation, hung)
+        return module.maps
 
     @torch.no_grad()
     def activation(self, name: str, x: Tensor) -> Tensor:

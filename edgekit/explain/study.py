@@ -10,7 +10,7 @@ from edgekit.core.errors import DataError, UsageError
 from edgekit.core.graph import Graph, Node
 from edgekit.explain.channels import NUM_CHANNELS, choose_layers
 from edgekit.explain.classes import find_class
-from edgekit.explain.gradients import last_maps
+from edgekit.explain.maps import Maps, last_maps
 from edgekit.explain.occlusion import OcclusionPlan, plan_occlusion
 from edgekit.explain.rectified import RectifiedNetwork
 from edgekit.explain.subject import Subject
@@ -53,7 +53,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         occlusion: Where it is covered.
         layers: Of the float model; empty without gradients.
         num_channels: Most channels of each.
-        maps: Activation that Grad-CAM weighs; None for no Grad-CAM.
+        maps: What Grad-CAM weighs; None for no Grad-CAM.
         label: Class; None for the answer.
         notes: What is missing, and why; one sentence each.
     """
@@ -61,7 +61,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     occlusion: OcclusionPlan
     layers: tuple[Node, ...]
     num_channels: int
-    maps: str | None
+    maps: Maps | None
     label: int | None
     notes: tuple[str, ...]
 
@@ -105,7 +105,7 @@ def check_size(path: Path, picture: Picture, subject: Subject) -> None:
         )
 
 
-def _remarks(network: RectifiedNetwork, maps: str | None) -> list[str]:
+def _remarks(network: RectifiedNetwork, maps: Maps | None) -> list[str]:
     """What the network's kind does to the images."""
     said: list[str] = []
     if not network.num_rectifiers:
@@ -119,7 +119,15 @@ def _remarks(network: RectifiedNetwork, maps: str | None) -> list[str]:
             f"activations of this network ({', '.join(network.smooth_ops)}) keep their ordinary gradient."
         )
     if maps is None:
-        said.append("The network does not end in feature maps, which Grad-CAM needs: there is none.")
+        said.append(
+            "The network ends neither in feature maps nor in tokens of patches, which Grad-CAM needs: there is none."
+        )
+    elif maps.grid is not None:
+        rows, columns = maps.grid
+        said.append(
+            f"Grad-CAM weighs the tokens that the last attention is given, laid out as {rows}x{columns} patches. In a "
+            "transformer every token has seen all others, so a patch may light up for what it was told."
+        )
     return said
 
 

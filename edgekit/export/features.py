@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -17,7 +18,10 @@ from edgekit.core.errors import GraphError
 from edgekit.core.graph import WEIGHTED_OPS, Graph, Node
 from edgekit.export.builder import unique_name
 from edgekit.export.hub import HubModel
+from edgekit.export.onnx_reader import read_onnx
 from edgekit.export.sweep import eliminate_dead
+from edgekit.export.unshuffle import unshuffle
+from edgekit.runtime.card import require_extractor
 
 
 class FeatureCut(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +93,30 @@ def as_extractor(hub: HubModel) -> tuple[HubModel, FeatureCut]:
         torch_inputs=None,
     )
     return extractor, cut
+
+
+def read_extractor(path: Path, layer: str) -> tuple[HubModel, FeatureCut]:
+    """The float ONNX file of an extractor, read back: the network again, without the torch model that it came from.
+
+    Args:
+        path: `float.onnx` of a run of `edgekit embed`.
+        layer: Name of the layer that was cut away, which the file does not hold.
+
+    Raises:
+        UsageError: The file gives classes.
+        GraphError, UnsupportedOpError: As `read_onnx`.
+    """
+    graph, card = read_onnx(path)
+    graph = unshuffle(graph)
+    hub = HubModel(
+        graph=graph,
+        card=msgspec.structs.replace(require_extractor(card, path), scheme="float"),
+        dataset=None,
+        num_params=graph.num_params,
+        trained=True,
+        torch_logits=None,
+    )
+    return hub, FeatureCut(graph=graph, layer=layer)
 
 
 def _torch_features(

@@ -54,9 +54,8 @@ def corruption_families(robustness: Robustness) -> tuple[Family, ...]:
             (name, [model.plain.top1, *shares])
             for model, (name, shares) in zip(robustness.models, _curves(robustness, sweep.levels), strict=True)
         ]
-        note = f"error {format_error(sweep.error[-1])}" if len(robustness.models) > 1 else ""
-        if len(robustness.models) == 3:
-            note = f"errors {format_error(sweep.error[1])}, {format_error(sweep.error[2])}"
+        errors = [format_error(error) for error in sweep.error[1:]]
+        note = f"{'error' if len(errors) == 1 else 'errors'} {', '.join(errors)}" if errors else ""
         found.setdefault(sweep.family, []).append(line_chart(sweep.title, "severity", ticks, curves, note))
     return tuple(Family(name=name, charts=tuple(charts)) for name, charts in found.items())
 

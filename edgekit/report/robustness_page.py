@@ -10,6 +10,7 @@ from edgekit.core.robustness import Robustness
 from edgekit.report import robustness as words
 from edgekit.report import robustness_charts as charts
 from edgekit.report.findings import measured_pictures
+from edgekit.report.line_charts import SHAPES, line_styles
 from edgekit.report.pictures import picture_size
 from edgekit.report.templating import build_environment, content_hash, read_source
 
@@ -25,6 +26,9 @@ def render_robustness_html(robustness: Robustness) -> str:
         javascript=javascript,
         script_hash=content_hash(javascript),
         names=words.names(robustness),
+        main=min(1, len(robustness.models) - 1),  # whom the headline is about
+        styles=line_styles(len(robustness.models)),
+        shapes=SHAPES,
         attack_charts=charts.attack_charts(robustness),
         movement_charts=charts.movement_charts(robustness),
         families=charts.corruption_families(robustness),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -11,6 +12,9 @@ import pytest
 
 from cli_network import COLOURS, QUICK, paint
 from command_line import Outcome, assert_fails, edgekit
+from edgekit.core.errors import UsageError
+from edgekit.core.features import FeaturesReport
+from edgekit.pipeline import verify_run
 from edgekit.report.files import read_report
 from edgekit.runtime.interpreter import load_interpreter
 
@@ -24,13 +28,18 @@ def embedded(tmp_path_factory: pytest.TempPathFactory, network: Path, colours: P
     return run_dir, outcome
 
 
+def read_features(run_dir: Path) -> FeaturesReport:
+    features = read_report(run_dir).features
+    assert features is not None
+    return features
+
+
 def test_embed_writes_both_formats_in_float_and_quantized(embedded: tuple[Path, Outcome]) -> None:
     run_dir, _ = embedded
     made = sorted(path.name for path in run_dir.iterdir())
-    assert made == sorted(
-        ["float.onnx", "float.tflite", "model.onnx", "model.tflite", "model.ekz", "report.json", "report.html"]
-    )
-    for name in ("float.onnx", "float.tflite", "model.onnx", "model.tflite", "model.ekz"):
+    files = ["float.onnx", "float.tflite", "model.onnx", "model.tflite", "model.ekz"]
+    assert made == sorted([*files, "recipe.toml", "report.json", "report.html"])
+    for name in files:
         interpreter = load_interpreter(run_dir / name)
         card = interpreter.card
         assert card is not None
@@ -109,8 +118,32 @@ def test_options_of_compress_hold_for_features(
         assert {row["grid_bits"] for row in found.document["bits"]["layers"]} == {4, 8}
     if "--budget-kb" in options:
         assert found.document["sizes"]["ekz_bytes"] <= 60_000
+    again = edgekit("verify", out, "--json")
+    assert (again.code, again.document["checks"]) == (0, found.document["checks"])
     assert load_interpreter(out / "model.tflite").input.dtype == ("float32" if "--float-io" in options else "int8")
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in out.iterdir() if path.is_file())
+
+
+HAS_NNCF = importlib.util.find_spec("nncf") is not None
+
+
+@pytest.mark.skipif(not HAS_NNCF, reason="NNCF is not installed (pip install 'edgekit[nncf]')")
+def test_features_are_quantized_by_nncf_when_it_is_asked(wide: Path, colours: Path, tmp_path: Path) -> None:
+    out = tmp_path / "features"
+    found = edgekit("embed", wide, "--data", colours, "--engine", "nncf", "--out", out, "--json", *QUICK)
+    assert found.code == 0, found.err
+    assert found.document["bits"]["engine"] == "nncf"
+    assert found.document["features"]["tflite_onnx_max_steps"] <= 1
+    assert edgekit("verify", out).code == 0
+
+
+@pytest.mark.skipif(HAS_NNCF, reason="NNCF is installed")
+def test_engine_that_is_not_installed_is_named_before_anything_is_made(
+    wide: Path, colours: Path, tmp_path: Path
+) -> None:
+    found = edgekit("embed", wide, "--data", colours, "--engine", "nncf", "--out", tmp_path / "out", *QUICK)
+    assert_fails(found, 3, "NNCF is not installed", "pip install 'edgekit[nncf]'")
+    assert not (tmp_path / "out").exists()
 
 
 def test_pictures_without_labels_are_judged_by_the_cosine(network: Path, tmp_path: Path) -> None:
@@ -162,6 +195,62 @@ def test_what_needs_the_classifier_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_verify_finds_again_what_embed_found(embedded: tuple[Path, Outcome]) -> None:
+    run_dir, made = embedded
+    found = edgekit("verify", run_dir, "--json")
+    assert found.code == 0, found.err
+    assert found.document["passed"] is True
+    assert found.document["checks"] == made.document["checks"]
+    assert found.document["features"] == made.document["features"]
+    assert (found.document["agreement"], found.document["num_pictures"]) == (None, made.document["dataset"]["n"])
+
+
+def test_verify_asks_the_torch_model_that_was_cut_and_does_without_when_it_is_gone(tmp_path: Path) -> None:
+    out = tmp_path / "features"
+    arguments = ("embed", "lenet5", "--untrained", "--data", "fashion_mnist_mini", "--out", out, *QUICK)
+    assert edgekit(*arguments, "--set", "verify.num_pictures=64").code == 0
+    checks = edgekit("verify", out, "--json").document["checks"]
+    assert "float ONNX equals torch" in {check["name"] for check in checks}
+
+    recipe = out / "recipe.toml"
+    gone = recipe.read_text(encoding="utf-8").replace('name = "lenet5"', f'name = "{tmp_path / "gone"}"')
+    recipe.write_text(gone, encoding="utf-8")
+    found = edgekit("verify", out, "--json")
+    names = {check["name"] for check in found.document["checks"]}
+    assert "float ONNX equals torch" not in names
+    assert "float TFLite equals float ONNX" in names
+    assert found.document["features"]["layer"] == read_features(out).layer
+
+
+def test_verify_misses_a_bar_and_names_the_file_that_is_another(
+    embedded: tuple[Path, Outcome], wide: Path, colours: Path, tmp_path: Path
+) -> None:
+    bar = edgekit("verify", embedded[0], "--max-drop", "-1")
+    assert bar.code == 1
+    assert "FAIL TFLite finds what float finds" in bar.out
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    for run_dir, bits in ((first, "8"), (second, "4")):
+        made = edgekit("embed", wide, "--data", colours, "--bits", bits, "--out", run_dir, *QUICK)
+        assert made.code == 0, made.err
+    shutil.copy(second / "model.tflite", first / "model.tflite")
+    swapped = edgekit("verify", first)
+    assert swapped.code == 1
+    assert "FAIL TFLite and ONNX hold the same integers" in swapped.out
+
+
+def test_verify_of_an_incomplete_extractor_names_what_is_missing(
+    embedded: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    for name in ("recipe.toml", "float.tflite", "model.onnx"):
+        run_dir = Path(shutil.copytree(embedded[0], tmp_path / name))
+        (run_dir / name).unlink()
+        assert_fails(edgekit("verify", run_dir), 2, f"is no whole feature extractor: {name} missing", "edgekit embed")
+    run_dir = Path(shutil.copytree(embedded[0], tmp_path / "damaged"))
+    (run_dir / "float.onnx").write_bytes(b"no model")
+    assert_fails(edgekit("verify", run_dir), 2, "float.onnx")
+
+
 REFUSAL = "gives features of colours, not classes"
 
 
@@ -180,8 +269,9 @@ def test_extractor_is_refused_where_classes_are_wanted(
     for name in (run_dir, run_dir / "float.onnx"):
         assert_fails(edgekit("compress", name, "--data", colours, "--out", tmp_path / "run"), 2, REFUSAL)
         assert_fails(edgekit("embed", name, "--data", colours, "--out", tmp_path / "run"), 2, REFUSAL)
-    assert_fails(edgekit("verify", run_dir), 2, "is no run folder: recipe.toml missing")
     assert not (tmp_path / "model.ekb").exists()
+    with pytest.raises(UsageError, match=REFUSAL):
+        verify_run(run_dir)
 
 
 def test_extractor_can_be_packed_and_timed(embedded: tuple[Path, Outcome], tmp_path: Path) -> None:

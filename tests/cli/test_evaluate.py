@@ -84,6 +84,8 @@ def test_wrong_use_is_one_line(compressed: tuple[Path, Outcome], colours: Path, 
     assert_fails(edgekit("evaluate", run_dir, "--data", colours, "--top", "0"), 2, "top-0 of 3 classes")
     assert_fails(edgekit("evaluate", run_dir, "--data", "fashion_mnist_mini"), 2, "has 10 classes, the model 3")
     assert_fails(edgekit("evaluate", run_dir, "--vs", "mobilenet", "--data", colours), 2, "3 classes, the model 10")
+    twice = edgekit("evaluate", run_dir, "--vs", run_dir, "--vs", run_dir, "--data", colours)
+    assert_fails(twice, 2, "--vs is given 2 times", "add --robustness, which takes any number")
     assert_fails(edgekit("evaluate", "mobilnet_v9", "--data", colours), 2, "mobilnet_v9")
     assert_fails(edgekit("evaluate", tmp_path / "none.ekb", "--data", colours), 2, "no bundle at")
     flat = tmp_path / "flat"

@@ -139,20 +139,22 @@ def test_origin_that_is_gone_is_replaced_by_the_runs_float_file(
     assert document["has_gradient"] is True
 
 
-def test_another_file_stands_beside_run_and_origin(
+def test_other_files_stand_beside_run_and_origin(
     compressed: tuple[Path, Outcome], colours: Path, tmp_path: Path
 ) -> None:
-    file = Path(shutil.copy(compressed[0] / "model.onnx", tmp_path / "other.onnx"))
+    names = ("model.onnx", "model.ekz")
+    beside = [Path(shutil.copy(compressed[0] / name, tmp_path / f"other{Path(name).suffix}")) for name in names]
     out = tmp_path / "out"
-    found = edgekit("evaluate", compressed[0], "--vs", file, "--data", colours, *FEW, "--out", out)
+    arguments = ("evaluate", compressed[0], "--vs", beside[0], "--vs", beside[1], "--data", colours)
+    found = edgekit(*arguments, *FEW, "--out", out)
 
     assert found.code == 0, found.err
-    assert [model.about.scheme for model in read_robustness(out).models] == [
-        "float",
-        "static_wi8_ai8",
-        "static_wi8_ai8",
-    ]
-    assert "other.onnx" in (out / "robustness.html").read_text(encoding="utf-8")
+    models = read_robustness(out).models
+    assert [model.about.scheme for model in models] == ["float", *["static_wi8_ai8"] * 3]
+    assert [model.about.given for model in models[1:]] == [str(compressed[0]), *map(str, beside)]
+    page = (out / "robustness.html").read_text(encoding="utf-8")
+    assert "other.onnx" in page
+    assert "other.ekz" in page
 
 
 def test_reference_sets_what_errors_are_relative_to(

@@ -107,6 +107,28 @@ def test_file_is_measured_inspected_and_unpacked(run: tuple[Path, Outcome], tmp_
     assert (tmp_path / "again.tflite").read_bytes() == (run_dir / "model.tflite").read_bytes()
 
 
+def test_explain_lays_tokens_out_as_the_patches_that_they_stand_for(
+    run: tuple[Path, Outcome], flat: Path, tmp_path: Path
+) -> None:
+    found = edgekit("explain", flat / "3.png", "--model", run[0], "--out", tmp_path, "--json")
+    assert found.code == 0, found.err
+    (one,) = found.document["pictures"]
+    assert one["grad_cam"]["layer"] == "blocks.1.attention_norm"
+    assert [len(row) for row in one["grad_cam"]["values"]] == [6] * 6
+    assert "laid out as 6x6 patches" in " ".join(found.document["notes"])
+    assert found.document["gradient"] == "plain"
+    assert "6x6 maps of blocks.1.attention_norm" in (tmp_path / "explain.html").read_text(encoding="utf-8")
+
+
+def test_embedded_transformer_is_verified_again_by_its_dynamic_scheme(flat: Path, tmp_path: Path) -> None:
+    out = tmp_path / "features"
+    made = edgekit("embed", *MODEL, "--data", flat, "--out", out, "--json", *QUICK)
+    assert made.code == 0, made.err
+    found = edgekit("verify", out, "--json")
+    assert (found.code, found.document["checks"]) == (0, made.document["checks"])
+    assert "TFLite has integer weights throughout" in {check["name"] for check in found.document["checks"]}
+
+
 def test_bundle_asks_for_a_runtime_that_knows_the_kernels(run: tuple[Path, Outcome], tmp_path: Path) -> None:
     """Interpreters of TensorFlow 2.14 refuse FULLY_CONNECTED of version 12."""
     outcome = edgekit("bundle", run[0], "--for", "host_cpu", "--out", tmp_path / "vit.ekb")

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from edgekit.explain.channels import choose_layers, measure_layer
-from edgekit.explain.gradients import deconvolution, grad_cam, guided_backpropagation, last_maps
+from edgekit.explain.gradients import deconvolution, grad_cam, guided_backpropagation
+from edgekit.explain.maps import last_maps
 from edgekit.explain.rectified import RectifiedNetwork
 from edgekit.export.hub import HubRequest, load_hub
 
@@ -46,7 +47,7 @@ def test_untrained_network_gives_every_image(name: str) -> None:
     else:
         assert maps is not None
         cam = grad_cam(network, x, 1, maps)
-        assert cam.shape == hub.graph.shapes[maps][2:]
+        assert cam.shape == hub.graph.shapes[maps.activation][2:]
         assert cam.min() >= 0
     for node in choose_layers(network.graph):
         responses, images = measure_layer(network, node, x, 2)

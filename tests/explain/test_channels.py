@@ -9,7 +9,7 @@ import torch
 from edgekit.core.errors import UnknownNameError
 from edgekit.core.graph import Graph
 from edgekit.explain.channels import choose_layers, measure_layer, visible_box
-from edgekit.explain.gradients import last_maps
+from edgekit.explain.maps import last_maps
 from edgekit.explain.rectified import RectifiedNetwork
 from edgekit.quantize.execute import run_float
 from graphs import GraphBuilder

@@ -13,8 +13,8 @@ from edgekit.explain.gradients import (
     deconvolve_channel,
     grad_cam,
     guided_backpropagation,
-    last_maps,
 )
+from edgekit.explain.maps import Maps, last_maps
 from edgekit.explain.rectified import RectifiedNetwork
 from edgekit.export.hub import HubRequest, load_hub
 from edgekit.quantize.execute import run_float
@@ -138,7 +138,7 @@ def test_grad_cam_is_the_weighted_sum_of_the_maps() -> None:
     known = run_float(graph, x)[maps][0]
     expected = np.maximum((2.0 * known[1] - 3.0 * known[0]) / 16, 0)
 
-    values = grad_cam(RectifiedNetwork(graph), torch.from_numpy(x), 0, maps)
+    values = grad_cam(RectifiedNetwork(graph), torch.from_numpy(x), 0, Maps(activation=maps))
 
     assert expected.max() > 0
     np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-7)
@@ -162,7 +162,7 @@ def test_last_maps_are_those_before_the_pooling() -> None:
     net = GraphBuilder((1, 1, SIZE, SIZE))
     maps = net.relu(net.conv("input", 2, 3))
     gemm(net, net.flatten(net.conv(net.global_pool(maps), 4, 1)), np.ones((2, 4)))
-    assert last_maps(net.build()) == maps
+    assert last_maps(net.build()) == Maps(activation=maps)
 
     flat = GraphBuilder((1, 1, SIZE, SIZE))
     gemm(flat, flat.flatten("input"), np.ones((2, SIZE * SIZE)))

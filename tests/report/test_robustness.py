@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import pytest
@@ -12,8 +14,9 @@ import pytest
 from edgekit.core.errors import IntegrityError, UsageError
 from edgekit.core.robustness import Robustness
 from edgekit.report import robustness as words
+from edgekit.report.files import encode_report
 from edgekit.report.formatting import DASH
-from edgekit.report.line_charts import line_chart
+from edgekit.report.line_charts import NUM_DASHES, NUM_TONES, SHAPES, line_chart, line_styles
 from edgekit.report.robustness_charts import attack_charts, corruption_families, movement_charts
 from edgekit.report.robustness_files import read_robustness, write_robustness
 from edgekit.report.robustness_page import render_robustness_html
@@ -42,6 +45,11 @@ def trio() -> Robustness:
 
 
 @pytest.fixture(scope="module")
+def seven() -> Robustness:
+    return build_robustness("float", *(f"runs/{name}" for name in ("w8", "w6", "w4", "pruned", "shared", "w8")))
+
+
+@pytest.fixture(scope="module")
 def blind() -> Robustness:
     return build_robustness("mine.tflite", has_gradient=False, threshold=None, notes=("No float model is at hand.",))
 
@@ -51,6 +59,16 @@ class TestFiles:
         files = write_robustness(pair, tmp_path)
         assert read_robustness(files.json_path) == read_robustness(tmp_path) == pair
         assert (files.json_path.name, files.html_path.name) == ("robustness.json", "robustness.html")
+
+    def test_first_version_stays_readable(self) -> None:
+        golden = Path(__file__).parent.parent / "golden" / "robustness_v1.json"
+        found = read_robustness(golden)
+        assert encode_report(found) == golden.read_text(encoding="utf-8")
+        assert words.names(found) == ("float", "mine")
+        assert found.corruptions[1].error == (None, None)
+        assert found.fooling[1].fooled[0].num_unknown is None
+        assert [model.suggestion.threshold for model in found.models] == [0.71234, None]
+        assert words.headline(found) in text_of(render_robustness_html(found))
 
     def test_newer_version_is_refused(self, alone: Robustness, tmp_path: Path) -> None:
         path = write_robustness(msgspec.structs.replace(alone, version=99), tmp_path).json_path
@@ -68,7 +86,7 @@ class TestFiles:
 
 
 class TestPage:
-    @pytest.mark.parametrize("kind", ["alone", "pair", "trio", "blind"])
+    @pytest.mark.parametrize("kind", ["alone", "pair", "trio", "seven", "blind"])
     def test_page_holds_every_section_and_asks_for_nothing(self, request: pytest.FixtureRequest, kind: str) -> None:
         robustness = request.getfixturevalue(kind)
         page = render_robustness_html(robustness)
@@ -80,6 +98,12 @@ class TestPage:
         assert page.count("<polyline") == len(robustness.models) * (
             len(robustness.attacks) + len(robustness.movements) + len(robustness.corruptions)
         )
+
+    def test_tiles_name_the_model_of_the_headline_when_there_are_several(self, seven: Robustness) -> None:
+        text = text_of(render_robustness_html(seven))
+        assert words.headline(seven).startswith("On corrupted pictures w8 (1) loses")
+        assert "w8 (1) ; unchanged 89.0 %" in text.replace("w8 (1);", "w8 (1) ;")
+        assert "40.9 % on w8 (1) itself, epsilon 8/255" in text.replace("40.9  %", "40.9 %")
 
     def test_picture_of_a_finding_stands_before_and_after(self, pair: Robustness) -> None:
         text = text_of(render_robustness_html(pair))
@@ -119,6 +143,56 @@ class TestPage:
         assert troubles == []
 
 
+class TestStyles:
+    def test_up_to_35_curves_are_told_apart_without_colour(self) -> None:
+        styles = line_styles(NUM_DASHES * len(SHAPES))
+        assert len({(style.dash, style.shape) for style in styles}) == len(styles) == 35
+        for before, after in itertools.pairwise(styles):
+            assert before.tone != after.tone
+            assert before.dash != after.dash
+            assert before.shape != after.shape
+
+    def test_one_and_two_curves_need_no_marks(self) -> None:
+        assert [style.shape for count in (1, 2) for style in line_styles(count)] == [None] * 3
+        assert line_styles(1) == (line_styles(2)[1],)
+
+    def test_every_style_is_in_the_style_sheet(self) -> None:
+        css = (files("edgekit.report") / "templates" / "robustness.css").read_text(encoding="utf-8")
+        assert set(re.findall(r"^\.tone-(\d+) ", css, re.MULTILINE)) == {str(index) for index in range(NUM_TONES)}
+        assert set(re.findall(r"^\.dash-(\d+) ", css, re.MULTILINE)) == {str(index) for index in range(NUM_DASHES)}
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_browser_draws_every_curve_in_its_own_stroke_and_mark(
+        self, browser: Browser, seven: Robustness, tmp_path: Path, scheme: Literal["light", "dark"]
+    ) -> None:
+        path = write_robustness(seven, tmp_path).html_path
+        page = browser.new_page(color_scheme=scheme)
+        page.set_default_timeout(120_000)
+        page.goto(path.as_uri())
+        chart = page.locator("#movements figure.square").first
+        strokes = chart.locator("polyline").evaluate_all(
+            "lines => lines.map(line => [getComputedStyle(line).stroke, getComputedStyle(line).strokeDasharray])"
+        )
+        marks = chart.locator("use").evaluate_all(
+            "marks => marks.map(mark => [getComputedStyle(mark).stroke, mark.getAttribute('href')])"
+        )
+        # A mark has as many pixels upwards as sideways, however wide the chart is; one that is not found has none.
+        sizes = chart.locator("use").evaluate_all(
+            "marks => marks.map(mark => { const box = mark.getBoundingClientRect(); return [box.width, box.height]; })"
+        )
+        legend = page.locator("#movements .legend use").evaluate_all("marks => marks.map(m => m.getAttribute('href'))")
+        page.close()
+        num_points = len(seven.movements[0].levels)
+        assert len({tuple(stroke) for stroke in strokes}) == len(strokes) == 7
+        assert sorted(stroke for stroke, _ in strokes) == sorted(stroke for stroke, _ in marks[::num_points])
+        assert [dashes == "none" for _, dashes in strokes] == [True] * 2 + [False] * 5  # the others go over them
+        assert [shape for _, shape in marks[::num_points]] == legend
+        assert len(set(legend)) == 7
+        for width, height in sizes:
+            assert 5 < width < 10
+            assert height == pytest.approx(width, rel=0.2)
+
+
 class TestCharts:
     def test_curves_keep_their_box(self, trio: Robustness) -> None:
         charts = [*attack_charts(trio), *movement_charts(trio)]
@@ -138,6 +212,12 @@ class TestCharts:
 
     def test_single_point_stands_in_the_middle(self) -> None:
         assert line_chart("t", "a", [(3.0, "3")], [("one", [0.25])]).lines[0].path == "50,75"
+
+    def test_errors_of_all_but_the_first_stand_beside_a_corruption(
+        self, alone: Robustness, pair: Robustness, seven: Robustness
+    ) -> None:
+        notes = [corruption_families(each)[0].charts[0].note for each in (alone, pair, seven)]
+        assert notes == ["", "error 104.5", "errors " + ", ".join(["104.5"] * 6)]
 
     def test_corruption_begins_at_the_unchanged_pictures(self, pair: Robustness) -> None:
         chart = corruption_families(pair)[0].charts[0]
@@ -181,9 +261,17 @@ class TestWords:
 
 
 class TestTerminal:
-    @pytest.mark.parametrize("kind", ["alone", "pair", "trio", "blind"])
+    @pytest.mark.parametrize("kind", ["alone", "pair", "trio", "seven", "blind"])
     def test_summary_fits_80_columns_and_ends_with_headline(self, request: pytest.FixtureRequest, kind: str) -> None:
         robustness = request.getfixturevalue(kind)
         text = printed(render_robustness(robustness))
         assert max(len(line) for line in text.splitlines()) <= 80
         assert " ".join(text.split()).endswith(words.headline(robustness))
+
+    def test_more_models_than_a_table_holds_get_another_one_beside_the_first(self, seven: Robustness) -> None:
+        lines = printed(render_robustness(seven)).splitlines()
+        titles = [line.split()[1:] for line in lines if line.startswith("robustness ")]
+        assert titles == [
+            ["float", "w8", "(1)", "w6", "w4"],
+            ["float", "pruned", "shared", "w8", "(2)"],
+        ]
