@@ -118,11 +118,11 @@ class ShuffleNetV1(nn.Module):
         return self.classifier(self.dropout(self.pool(self.features(x))))
 
 
-def _published(macs: int, top1: float, macs_tolerance: float = 0.015) -> Published:
+def _published(macs: int, top1: float, macs_tolerance: float = 0.015, tables: str = "tables 1 and 2") -> Published:
     return Published(
         num_params=None,
         macs=macs,
-        source="Zhang et al. 2018, tables 1 and 2",
+        source=f"Zhang et al. 2018, {tables}",
         macs_tolerance=macs_tolerance,
         top1=top1,
     )
@@ -144,8 +144,8 @@ ARCHITECTURE = Architecture(
         "shufflenet_v1_x1_0_g3": _published(137_000_000, 67.4),
         "shufflenet_v1_x1_0_g4": _published(133_000_000, 67.2),
         "shufflenet_v1_x1_0_g8": _published(137_000_000, 67.6),
-        "shufflenet_v1_x1_5_g3": _published(292_000_000, 71.5, 0.03),
-        "shufflenet_v1_x2_0_g3": _published(524_000_000, 73.7),
+        "shufflenet_v1_x1_5_g3": _published(292_000_000, 71.5, 0.03, tables="table 5"),
+        "shufflenet_v1_x2_0_g3": _published(524_000_000, 73.7, tables="table 5"),
     },
     build=ShuffleNetV1,
     takes_width=True,
