@@ -106,7 +106,7 @@ def classifier_output(graph: Graph) -> Graph:
 
 
 def _without_last_softmax(graph: Graph) -> Graph:
-    """The graph without a softmax over the classes at its end, behind which no more than a Flatten or Reshape stands."""
+    """The graph without a softmax over the classes at its end; a Flatten or Reshape may stand behind it."""
     makers = {output: node for node in graph.nodes for output in node.outputs}
     last, view = makers.get(graph.output), None
     if last is not None and last.op in {"Flatten", "Reshape"}:

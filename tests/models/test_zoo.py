@@ -285,7 +285,8 @@ def test_squeeze_excite_is_refused_where_it_has_no_place(variant: str) -> None:
 
 
 def test_zfnet_normalizes_responses_by_alexnets_sum_of_squares() -> None:
-    norms = [layer for layer in build_model(parse_model_name("zfnet_w0.125")).modules() if isinstance(layer, nn.LocalResponseNorm)]
+    network = build_model(parse_model_name("zfnet_w0.125"))
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.LocalResponseNorm)]
 
     assert len(norms) == 2
     for norm in norms:  # Krizhevsky et al. 2012, section 3.3: a / (2 + 1e-4 * the sum of 5 squares) ** 0.75

@@ -67,7 +67,8 @@ def _stem(options: BuildOptions, channels: tuple[int, int]) -> tuple[list[nn.Mod
 
 def _response_norm() -> nn.Module:
     size = 5
-    return nn.LocalResponseNorm(size, alpha=size * 1e-4, beta=0.75, k=2.0)  # torch takes the mean where they take the sum
+    # AlexNet's alpha is for the sum of the squares, torch's for their mean.
+    return nn.LocalResponseNorm(size, alpha=size * 1e-4, beta=0.75, k=2.0)
 
 
 def _pooled(size: int) -> int:
