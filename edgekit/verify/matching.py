@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from edgekit.verify.answers import same_class
 def match_classes(source: Source, labels: Sequence[str]) -> Source:
     """Number a folder's classes as the model does, where it knows each of them by name.
 
-    A folder numbers its classes in the order of their names, and only those that it has pictures of.
+    A folder numbers its classes in the order of their names, and only those that it has pictures of. A sample of a
+    dataset has the numbers, but no names for the classes that it has no pictures of.
 
     Args:
         source: The pictures. Those of the catalogue have all classes, in their own order, and stay as they are.
@@ -26,12 +27,22 @@ def match_classes(source: Source, labels: Sequence[str]) -> Source:
     """
     if not isinstance(source, FolderSource) or source.labels is None or source.class_names == tuple(labels):
         return source
-    numbers = [_find(name, labels) for name in source.class_names]
-    order = [number for number in numbers if number is not None]
-    if len(order) < len(numbers) or len(set(order)) < len(order):
+    present = np.unique(source.labels).tolist()
+    names = {number: source.class_names[number] for number in present}
+    order = {number: number for number in present}
+    if len(source.class_names) != len(labels) or not all(same_class(names[at], labels[at]) for at in present):
+        order = _number(names, labels)
+    if order is None:
         return source
-    own = np.array(order, dtype=np.int64)[source.labels]
+    own = np.array([order[label] for label in source.labels.tolist()], dtype=np.int64)
     return dataclasses.replace(source, class_names=tuple(labels), labels=own)
+
+
+def _number(names: Mapping[int, str], labels: Sequence[str]) -> dict[int, int] | None:
+    """The model's number of each class; None where names do not tell."""
+    order = {number: _find(name, labels) for number, name in names.items()}
+    known = {number: found for number, found in order.items() if found is not None}
+    return known if len(known) == len(names) == len(set(known.values())) else None
 
 
 def _find(name: str, labels: Sequence[str]) -> int | None:

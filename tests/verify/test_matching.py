@@ -32,6 +32,7 @@ def folder(*names: str) -> FolderSource:
         (("ant", "crane", "zebra"), [2, 2, 3, 3, 0, 0]),
         (("Zebra",), [0, 0]),
         (("crane (bird)", "crane"), [1, 1, 3, 3]),
+        (("zebra", "crane"), [0, 0, 3, 3]),
     ],
 )
 def test_class_folders_get_the_models_numbers_by_name(names: tuple[str, ...], numbers: list[int]) -> None:
@@ -42,6 +43,15 @@ def test_class_folders_get_the_models_numbers_by_name(names: tuple[str, ...], nu
     assert isinstance(matched, FolderSource)
     assert matched.labels is not None
     assert (matched.class_names, matched.labels.tolist(), matched.files) == (LABELS, numbers, source.files)
+
+
+def test_class_without_pictures_has_the_models_name() -> None:
+    source = folder("zebra", "crane", "class 0002", "class 0003").take(np.array([0, 2, 3]), split="test")
+
+    matched = match_classes(source, LABELS)
+
+    assert matched.labels is not None
+    assert (matched.class_names, matched.labels.tolist()) == (LABELS, [0, 1, 1])
 
 
 @pytest.mark.parametrize(
