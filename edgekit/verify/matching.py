@@ -27,7 +27,7 @@ def match_classes(source: Source, labels: Sequence[str]) -> Source:
     """
     if not isinstance(source, FolderSource) or source.labels is None or source.class_names == tuple(labels):
         return source
-    present = np.unique(source.labels).tolist()
+    present: list[int] = np.unique(source.labels).tolist()
     names = {number: source.class_names[number] for number in present}
     order = {number: number for number in present}
     if len(source.class_names) != len(labels) or not all(same_class(names[at], labels[at]) for at in present):
