@@ -39,7 +39,7 @@ class UnknownNameError(UsageError):
         listing = ", ".join(choices)
         super().__init__(
             f"unknown {kind} {name!r}; known: {listing}",
-            hint=f"did you mean {near[0]!r}?" if near else f"choose one of: {listing}",
+            hint=f"did you mean {near[0]!r}?" if near else "choose one of these",
         )
         self.name = name
         self.suggestion = near[0] if near else None

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from edgekit.core.errors import DataError
 
 _Z95 = 1.959964
+_NOTHING = 1e-9
+"""Sum of losses up to which nothing was lost: a rest of rounding, far below one picture."""
 
 Errors = Sequence[float]
 """Share of wrong answers by severity, 0..1."""
@@ -39,7 +41,7 @@ def relative_corruption_error(errors: Errors, plain: float, reference: Errors, r
     200.0
     """
     lost = math.fsum(error - reference_plain for error in reference)
-    return 100 * math.fsum(error - plain for error in errors) / lost if lost > 0 else None
+    return 100 * math.fsum(error - plain for error in errors) / lost if lost > _NOTHING else None
 
 
 def mean_known(values: Sequence[float | None]) -> float | None:

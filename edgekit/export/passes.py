@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import msgspec
+
 from edgekit.core.errors import GraphError, UnsupportedOpError
 from edgekit.core.graph import Graph, Node
 from edgekit.export.attention import fuse_attention, fuse_gelu
@@ -76,11 +80,15 @@ def require_canonical(graph: Graph) -> Graph:
 
 
 def classifier_output(graph: Graph) -> Graph:
-    """Make the output [1, classes]; a [1, classes, 1, 1] map (fully convolutional heads) gets a Flatten.
+    """Make the output logits [1, classes]; a [1, classes, 1, 1] map (fully convolutional heads) gets a Flatten.
+
+    A softmax at the end is left out: whoever asks for probabilities takes it once, and an int8 softmax has no more than
+    256 values, on which many classes tie.
 
     Raises:
         GraphError: The output is no vector of class scores.
     """
+    graph = _without_last_softmax(graph)
     shape = graph.shapes[graph.output]
     if len(shape) == 2:
         return graph
@@ -95,3 +103,21 @@ def classifier_output(graph: Graph) -> Graph:
     return graph.replace(
         nodes=(*graph.nodes, flatten), shapes=dict(graph.shapes) | {name: (shape[0], shape[1])}, output=name
     )
+
+
+def _without_last_softmax(graph: Graph) -> Graph:
+    """The graph without a softmax over the classes at its end; a Flatten or Reshape may stand behind it."""
+    makers = {output: node for node in graph.nodes for output in node.outputs}
+    last, view = makers.get(graph.output), None
+    if last is not None and last.op in {"Flatten", "Reshape"}:
+        last, view = makers.get(last.inputs[0]), last
+    if last is None or last.op != "Softmax":
+        return graph
+    (logits,) = last.inputs
+    shape = graph.shapes[logits]
+    if last.int("axis") % len(shape) != 1 or math.prod(shape[2:]) != 1:
+        return graph
+    if view is None:
+        return eliminate_dead(graph.replace(output=logits))
+    moved = msgspec.structs.replace(view, inputs=(logits, *view.inputs[1:]))
+    return eliminate_dead(graph.replace(nodes=tuple(moved if node is view else node for node in graph.nodes)))

@@ -39,6 +39,12 @@ class WindowAxis(msgspec.Struct, frozen=True, kw_only=True):
         return max(reach - self.in_size - self.before, 0)
 
     @property
+    def counts(self) -> tuple[int, ...]:
+        """Elements of the input in each window."""
+        starts = range(-self.before, self.out_size * self.stride - self.before, self.stride)
+        return tuple(min(start + self.kernel, self.in_size) - max(start, 0) for start in starts)
+
+    @property
     def is_valid(self) -> bool:
         """Whether TFLite's VALID slides the same windows."""
         return self.before == 0 and self.after == 0 and self.out_size == (self.in_size - self.kernel) // self.stride + 1

@@ -91,7 +91,7 @@ def load_weights(name: str) -> tuple[nn.Module, CheckpointCard]:
     options = resolve_options(name)
     raise UsageError(
         f"no weights at hand for {model_name(options)}",
-        hint=f"train it with `edgekit train {model_name(options)} --data ...`, or use --untrained",
+        hint=f"train it with `edgekit train {model_name(options)} --data ...` (compress and export take --untrained)",
     )
 
 

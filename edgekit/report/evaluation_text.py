@@ -48,7 +48,7 @@ def _classes(evaluation: Evaluation) -> Table:
     """The classes that the model finds least; beside another model, with the change of recall."""
     scores, digits = evaluation.model.scores, 1
     rows = words.weakest_first(scores, _MOST_LISTED)
-    title = "class" if len(rows) == len(scores.classes) else f"{len(rows)} classes found least"
+    title = f"{len(rows)} classes found least" if scores.averages.num_classes > _MOST_LISTED else "class"
     compared = evaluation.other is not None
     table = quiet_table(title, "pictures", "recall", *(["beside"] if compared else []), "precision", "F1", "FPR", "AUC")
     others = {row.name: row.recall for row in evaluation.other.scores.classes} if evaluation.other else {}

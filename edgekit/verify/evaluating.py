@@ -22,6 +22,7 @@ from edgekit.evaluate.comparison import compare_answers
 from edgekit.evaluate.scoring import choose_k, score_model
 from edgekit.verify.answers import Answers, Logits, check_classes, collect_answers, describe_labelled
 from edgekit.verify.contenders import Contender, open_contender
+from edgekit.verify.matching import match_classes
 
 _NAME = "model"
 
@@ -72,6 +73,7 @@ def evaluate(request: EvaluateRequest, progress: Progress | None = None) -> Eval
     source = open_source(request.data, "test")
     names = [request.model, *([] if request.vs is None else [request.vs])]
     contenders = [open_contender(name, num_threads=request.num_threads) for name in names]
+    source = match_classes(source, contenders[0].labels)
     if source.labels is None:
         raise DataError(f"{source.name} has no labels", hint="accuracy needs a folder of class folders")
     for contender in contenders:

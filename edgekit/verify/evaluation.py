@@ -17,6 +17,7 @@ from edgekit.runtime.card import require_classifier
 from edgekit.runtime.interpreter import load_interpreter
 from edgekit.runtime.predict import predict_logits
 from edgekit.verify.answers import check_classes, collect_answers
+from edgekit.verify.matching import match_classes
 
 
 def evaluate_file(
@@ -57,6 +58,7 @@ def evaluate_on(
     if card is None:
         raise UsageError(f"{path} carries no edgekit card", hint="evaluate files that edgekit wrote")
     require_classifier(card, path)
+    source = match_classes(source, card.labels)
     if source.labels is None:
         raise DataError(f"{source.name} has no labels", hint="accuracy needs a folder of class folders")
     check_classes(source, card.labels, interpreter.output.shape[-1])

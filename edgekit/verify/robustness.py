@@ -19,6 +19,7 @@ from edgekit.perturb.ball import count_levels
 from edgekit.verify.answers import check_classes, describe_labelled
 from edgekit.verify.attacking import run_attacks, run_fooling
 from edgekit.verify.lineup import Lineup, LineupRequest, open_lineup
+from edgekit.verify.matching import match_classes
 from edgekit.verify.stress import Corrupted, compare_errors, is_comparable, run_corruptions, run_movements, suggest
 from edgekit.verify.trial import Trial
 
@@ -69,6 +70,7 @@ def measure_robustness(request: RobustnessRequest, progress: Progress | None = N
     if source.labels is None:
         raise DataError(f"{source.name} has no labels", hint="robustness needs a folder of class folders")
     lineup = open_lineup(request.lineup)
+    source = match_classes(source, lineup.contenders[0].labels)
     for contender in lineup.contenders:
         check_classes(source, contender.labels, contender.num_classes)
     log = UnreadableLog()

@@ -128,9 +128,26 @@ def test_pictures_smaller_than_the_stem_are_enlarged_and_answered(
     assert found.document["model"]["scores"]["accuracy"]["top1"] == 1.0
 
 
-def test_class_folder_missing_in_the_test_set_is_a_clear_error(
+def test_class_folder_missing_in_the_test_set_leaves_the_others_theirs(
     compressed: tuple[Path, Outcome], colours: Path, tmp_path: Path
 ) -> None:
     lacking = Path(shutil.copytree(colours, tmp_path / "lacking"))
-    shutil.rmtree(lacking / "red")
-    assert_fails(edgekit("evaluate", compressed[0], "--data", lacking), 2, "has 2 classes, the model 3")
+    shutil.rmtree(lacking / "green")
+
+    found = edgekit("evaluate", compressed[0], "--data", lacking, "--json")
+
+    assert found.code == 0, found.err
+    scores = found.document["model"]["scores"]
+    assert scores["accuracy"]["top1"] == 1.0
+    assert [(row["name"], row["recall"]) for row in scores["classes"]] == [("blue", 1.0), ("green", None), ("red", 1.0)]
+
+
+def test_class_folder_that_the_model_does_not_know_is_a_clear_error(
+    compressed: tuple[Path, Outcome], colours: Path, tmp_path: Path
+) -> None:
+    foreign = Path(shutil.copytree(colours, tmp_path / "foreign"))
+    (foreign / "green").rename(foreign / "grey")
+    assert_fails(edgekit("evaluate", compressed[0], "--data", foreign), 2, "class 1 is 'grey', the model's 'green'")
+    (foreign / "grey").rename(foreign / "red" / "deeper")
+    (foreign / "blue").rename(foreign / "azure")
+    assert_fails(edgekit("evaluate", compressed[0], "--data", foreign), 2, "has 2 classes, the model 3")

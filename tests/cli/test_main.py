@@ -208,3 +208,13 @@ def test_missing_torch_says_what_to_install() -> None:
         "error: this command needs torch, which is not installed",
         " hint: pip install edgekit[host]",
     ]
+
+
+def test_package_runs_as_the_command_line() -> None:
+    repository = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "edgekit", "bench", "model.txt"]
+
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")

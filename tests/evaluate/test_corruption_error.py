@@ -47,6 +47,14 @@ def test_reference_without_mistakes_has_no_error_to_divide_by() -> None:
     assert mean_known([None, None]) is None
 
 
+def test_rest_of_rounding_is_no_loss_of_the_reference() -> None:
+    plain = 1 - 54 / 60  # 0.09999999999999998
+    errors = [plain + 1 / 60, plain - 1 / 60, plain, plain, 6 / 60]  # adds up to nothing lost, but for 3e-17
+
+    assert sum(error - plain for error in errors) > 0
+    assert relative_corruption_error([0.11] * 5, plain, errors, plain) is None
+
+
 def test_difference_has_pictures_as_units() -> None:
     rng = np.random.default_rng(0)
     first = (rng.integers(0, 2, 400) * 0.8).astype(np.float64)

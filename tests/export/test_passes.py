@@ -143,6 +143,30 @@ def test_classifier_output_refuses_what_is_no_vector_of_scores(shape: tuple[int,
         classifier_output(graph)
 
 
+@pytest.mark.parametrize("view", ["none", "Flatten", "Reshape"])
+def test_classifier_output_is_logits_when_a_softmax_is_at_the_end(view: str) -> None:
+    net = builder((1, 4) if view == "none" else (1, 4, 1, 1))
+    logits = net.add("Relu", "relu", ["x"])[0].name
+    shares = net.add("Softmax", "softmax", [logits], {"axis": 1 if view == "none" else -3})[0].name
+    attrs = {"shape": (1, 4)} if view == "Reshape" else {}
+    graph = net.build(shares if view == "none" else net.add(view, "view", [shares], attrs)[0].name)
+    x = np.array([3.0, 1.0, 2.0, -1.0], np.float32).reshape(graph.shapes["x"])
+
+    kept = classifier_output(graph)
+
+    assert [node.op for node in kept.nodes] == ["Relu", *([] if view == "none" else [view])]
+    assert run_float(kept, x)[kept.output].tolist() == [[3.0, 1.0, 2.0, 0.0]]
+
+
+def test_classifier_output_keeps_a_softmax_over_places() -> None:
+    net = builder((1, 4, 2, 2))
+    shares = net.add("Softmax", "softmax", ["x"], {"axis": 2})[0].name
+
+    graph = net.build(net.add("Flatten", "flatten", [shares])[0].name)
+
+    assert classifier_output(graph) == graph
+
+
 @given(size=st.integers(1, 40), kernel=st.integers(1, 7), stride=st.integers(1, 5), pad_share=st.floats(0, 0.5))
 def test_ceil_padding_makes_pools_as_large_as_torch_does(size: int, kernel: int, stride: int, pad_share: float) -> None:
     pad = int(kernel * pad_share)

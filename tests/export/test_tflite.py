@@ -200,14 +200,6 @@ def test_unknown_operator_is_refused_by_name() -> None:
         build_tflite(net.build(), CARD)
 
 
-def test_average_pool_without_counting_uneven_padding_is_refused() -> None:
-    net = GraphBuilder((1, 3, 8, 8))
-    net.pool("AveragePool", "input", 3, stride=2, pads=1, count_include_pad=0)
-
-    with pytest.raises(UnsupportedOpError, match=r"averagepool_0.*do not count"):
-        build_tflite(net.build(), CARD)
-
-
 def test_softmax_over_another_axis_is_refused() -> None:
     net = GraphBuilder((1, 3, 8, 8))
     net.same("Softmax", "input", axis=2)

@@ -38,6 +38,7 @@ VARIANTS = (
     "resnet18_w0.25",
     "resnet50_w0.25",
     "se_resnet50_w0.25",
+    "se_efficientnet_lite0",
     "se_mobilenet_v2_w0.5",
     "se_shufflenet_v1_x0_5_g3",
     "densenet121_w0.25",

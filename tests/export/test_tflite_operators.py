@@ -105,6 +105,40 @@ def test_average_pool_matches_reference(check: Callable[[Graph], None], data: st
     check(data.draw(pools("AveragePool")))
 
 
+@st.composite
+def pools_that_count_no_padding(draw: st.DrawFn) -> Graph:
+    kernel = draw(st.sampled_from([2, 3, 4, 6]))
+    pads = tuple(draw(st.integers(0, kernel // 2)) for _ in range(4))
+    size = (draw(st.integers(6, 9)), draw(st.integers(6, 9)))
+    net = GraphBuilder((1, draw(st.integers(1, 5)), *size))
+    edges = (pads[0], pads[1], pads[2], pads[3])
+    x = net.pool("AveragePool", "input", kernel, stride=draw(st.integers(1, 3)), pads=edges, count_include_pad=0)
+    if draw(st.booleans()):
+        net.relu(x)
+    return net.build()
+
+
+@given(graph=pools_that_count_no_padding())
+@settings(max_examples=100)
+def test_average_pool_that_counts_no_padding_matches_reference(graph: Graph) -> None:
+    check_float(graph)
+    # In a corner a quarter of the window lies inside: what the mean is rounded by counts four times, and is rounded.
+    check_int8(graph, max_steps=3)
+
+
+@pytest.mark.parametrize("pads", [(1, 1, 0, 0), (1, 1, 1, 1)])
+def test_average_pool_that_counts_no_padding_is_delegated(pads: tuple[int, int, int, int]) -> None:
+    net = GraphBuilder((1, 3, 8, 8))
+    net.pool("AveragePool", "input", 3, stride=2, pads=pads, count_include_pad=0)
+    graph = net.build()
+    quantized = build_tflite(quantize_for_test(graph, random_input(graph)), CARD)
+
+    assert operators(build_tflite(graph, CARD)) == {"PAD": 1, "AVERAGE_POOL_2D": 1, "MUL": 1}
+    assert operators(quantized) == {"PAD": 1, "DEPTHWISE_CONV_2D": 1, "MUL": 1}
+    assert is_wholly_delegated(quantized)
+    check_int8(graph, max_steps=2)
+
+
 def test_average_pool_that_ignores_same_padding_matches_reference() -> None:
     net = GraphBuilder((1, 3, 8, 8))
     net.pool("AveragePool", "input", 3, pads=1, count_include_pad=0)

@@ -254,7 +254,13 @@ def test_squeeze_excite_of_a_resnet_is_the_catalogues_own_variant(variant: str) 
 
 
 @pytest.mark.parametrize(
-    ("name", "num_blocks"), [("se_mobilenet_v2_w0.5", 17), ("se_mobilenet_v2", 17), ("se_shufflenet_v1_x0_5_g3", 16)]
+    ("name", "num_blocks"),
+    [
+        ("se_mobilenet_v2_w0.5", 17),
+        ("se_mobilenet_v2", 17),
+        ("se_shufflenet_v1_x0_5_g3", 16),
+        ("se_efficientnet_lite0", 16),
+    ],
 )
 def test_squeeze_excite_is_in_every_residual_block(name: str, num_blocks: int) -> None:
     options = parse_model_name(name)
@@ -276,6 +282,17 @@ def test_squeeze_excite_is_refused_where_it_has_no_place(variant: str) -> None:
 
     assert caught.value.hint is not None
     assert "mobilenet_v2" in caught.value.hint
+
+
+def test_zfnet_normalizes_responses_by_alexnets_sum_of_squares() -> None:
+    network = build_model(parse_model_name("zfnet_w0.125"))
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.LocalResponseNorm)]
+
+    assert len(norms) == 2
+    for norm in norms:  # Krizhevsky et al. 2012, section 3.3: a / (2 + 1e-4 * the sum of 5 squares) ** 0.75
+        maps = 100 * torch.rand(1, 8, 1, 1)
+        squares = torch.stack([(maps[0, max(0, at - 2) : at + 3] ** 2).sum() for at in range(8)])
+        torch.testing.assert_close(norm(maps).flatten(), maps.flatten() / (2 + 1e-4 * squares) ** 0.75)
 
 
 def test_unknown_variant_is_named_as_it_was_given_when_it_begins_with_se() -> None:

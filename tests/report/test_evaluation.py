@@ -180,6 +180,11 @@ class TestTerminal:
         assert "10 classes found least" in text
         assert len(re.findall(r"^kind \d+", text, flags=re.MULTILINE)) == 10
 
+    def test_summary_says_nothing_of_the_least_when_every_class_with_pictures_is_listed(self) -> None:
+        text = printed(render_evaluation(build_evaluation((9, 0, 0, 0))))
+        assert "found least" not in text
+        assert len(re.findall(r"^class +pictures", text, flags=re.MULTILINE)) == 1
+
     def test_control_characters_never_reach_the_terminal(self) -> None:
         assert "\x1b" not in printed(
             render_evaluation(build_evaluation(names=(EVIL, "bee", "cat", "dog"), model=EVIL, other=EVIL))

@@ -10,7 +10,7 @@ import re
 from torch import Tensor, nn
 
 from edgekit.models.architecture import Architecture, BuildOptions, Published
-from edgekit.models.layers import GlobalAveragePool, initialize, kept_strides, same_padding
+from edgekit.models.layers import GlobalAveragePool, SqueezeExcite, initialize, kept_strides, same_padding
 
 # (kernel size, stride of the first, expansion, output channels, repeats)
 STAGES = (
@@ -40,14 +40,22 @@ def _conv(channels: tuple[int, int], kernel_size: int, stride: int = 1, *, group
 
 
 class MBConv(nn.Module):
-    """Expand 1x1, depthwise, project 1x1; shortcut where the shape stays."""
+    """Expand 1x1, depthwise, project 1x1; shortcut where the shape stays.
 
-    def __init__(self, channels: tuple[int, int], kernel_size: int, stride: int, expansion: int, size: int) -> None:
+    The squeeze-and-excitation that Lite0 leaves out stands, where it is asked for, where B0 has it: behind the
+    depthwise layer, with a hidden layer of a quarter of the block's inputs.
+    """
+
+    def __init__(
+        self, channels: tuple[int, int], shape: tuple[int, int, int], size: int, *, excited: bool = False
+    ) -> None:
         super().__init__()
         in_channels, out_channels = channels
+        kernel_size, stride, expansion = shape
         hidden = in_channels * expansion
         self.expand = _conv((in_channels, hidden), 1) if expansion != 1 else nn.Identity()
         self.depthwise = _conv((hidden, hidden), kernel_size, stride, groups=hidden, size=size)
+        self.excite = SqueezeExcite(hidden, max(1, in_channels // 4)) if excited else nn.Identity()
         self.project = _conv((hidden, out_channels), 1)
         self.activation = nn.ReLU6(inplace=True)
         self.has_expansion = expansion != 1
@@ -56,7 +64,7 @@ class MBConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[n, c, h, w] -> [n, c', h / stride, w / stride]."""
         y = self.activation(self.expand(x)) if self.has_expansion else x
-        y = self.project(self.activation(self.depthwise(y)))
+        y = self.project(self.excite(self.activation(self.depthwise(y))))
         return x + y if self.has_shortcut else y
 
 
@@ -75,7 +83,8 @@ class EfficientNetLite0(nn.Module):
         for kernel_size, first_stride, expansion, out_channels, repeats in STAGES:
             stride = 2 if first_stride == 2 and next(kept) else 1
             for _ in range(repeats):
-                blocks.append(MBConv((channels, out_channels), kernel_size, stride, expansion, size))
+                shape = (kernel_size, stride, expansion)
+                blocks.append(MBConv((channels, out_channels), shape, size, excited=options.squeeze_excite))
                 size, stride, channels = -(-size // stride), 1, out_channels
         self.blocks = nn.Sequential(*blocks)
         self.head = _conv((channels, LAST_CHANNELS), 1)
@@ -147,4 +156,5 @@ ARCHITECTURE = Architecture(
         ),
     },
     build=EfficientNetLite0,
+    takes_squeeze_excite=True,
 )

@@ -1,6 +1,7 @@
 """ZFNet: AlexNet with a finer stem, found by looking at what layers see (Zeiler and Fergus 2013, arXiv:1311.2901).
 
-Sizes are those of figure 3; contrast normalization is AlexNet's local response normalization.
+Sizes are those of figure 3; contrast normalization is AlexNet's local response normalization (Krizhevsky et al. 2012,
+section 3.3: k = 2, n = 5, alpha = 1e-4, beta = 0.75).
 """
 
 from __future__ import annotations
@@ -54,14 +55,20 @@ def _stem(options: BuildOptions, channels: tuple[int, int]) -> tuple[list[nn.Mod
         nn.Conv2d(options.in_channels, first, 7, 2, 1),
         nn.ReLU(inplace=True),
         nn.MaxPool2d(3, 2, ceil_mode=True),
-        nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0),
+        _response_norm(),
         nn.Conv2d(first, second, 5, 2),
         nn.ReLU(inplace=True),
         nn.MaxPool2d(3, 2, ceil_mode=True),
-        nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0),
+        _response_norm(),
     ]
     size = _pooled((options.input_size + 2 - 7) // 2 + 1)
     return layers, _pooled((size - 5) // 2 + 1)
+
+
+def _response_norm() -> nn.Module:
+    size = 5
+    # AlexNet's alpha is for the sum of the squares, torch's for their mean.
+    return nn.LocalResponseNorm(size, alpha=size * 1e-4, beta=0.75, k=2.0)
 
 
 def _pooled(size: int) -> int:
