@@ -34,6 +34,7 @@ from edgekit.train.device import choose_device, place
 from edgekit.train.feed import BatchMaker, MemoryFeed
 from edgekit.train.loop import Hooks, Trainer
 from edgekit.train.memory import retained_memory
+from edgekit.train.pace import NORMALIZED
 
 MODELS = ("mobilenet_v2_w0.5", "squeezenet1_1_w0.5", "shufflenet_v2_x0_5")
 SIZE = 32
@@ -42,7 +43,8 @@ BATCH_SIZE = 128
 NUM_WORKERS = 2
 NUM_STEPS = 20
 NUM_QUICK_STEPS = 4
-CONFIG = TrainSection(epochs=10_000, batch_size=BATCH_SIZE, learning_rate=0.01, warmup_epochs=0)
+RATE = 0.01
+CONFIG = TrainSection(epochs=10_000, batch_size=BATCH_SIZE, learning_rate=RATE, warmup_epochs=0)
 
 
 def synthesize(num: int) -> MemorySource:
@@ -101,10 +103,10 @@ class Plain:
         self.module = build_model(options).to(self.device)
         self.optimizer = torch.optim.SGD(
             self.module.parameters(),
-            lr=CONFIG.learning_rate,
+            lr=RATE,
             momentum=0.9,
             nesterov=True,
-            weight_decay=CONFIG.weight_decay,
+            weight_decay=NORMALIZED.weight_decay,
         )
         self.loader: DataLoader[Any] = DataLoader(
             PlainDataset(source, spec),
@@ -157,7 +159,7 @@ def make_bare(options: BuildOptions, num_steps: int) -> Callable[[], None]:
     """Forward, backward and update on one fixed batch, laid out and optimized as in our loop: what no loop can beat."""
     device = choose_device()
     module: nn.Module = place(build_model(options), device).train()
-    optimizer = torch.optim.SGD(module.parameters(), lr=CONFIG.learning_rate, momentum=0.9, nesterov=True, foreach=True)
+    optimizer = torch.optim.SGD(module.parameters(), lr=RATE, momentum=0.9, nesterov=True, foreach=True)
     pictures = torch.randn(BATCH_SIZE, 3, SIZE, SIZE, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (BATCH_SIZE,), device=device)
 

@@ -78,13 +78,14 @@ class TrainSection(_Section, frozen=True):
     Args:
         epochs: Passes over the training pictures.
         batch_size: Pictures per step.
-        optimizer: "sgd" (Nesterov momentum 0.9) or "adamw".
-        learning_rate: Peak rate, reached after warm-up, then cosine to zero.
-        weight_decay: Not applied to biases and BatchNorm.
+        optimizer: "sgd" (Nesterov momentum 0.9) or "adamw"; None for what the network needs: "adamw" for transformers.
+        learning_rate: Peak rate, reached after warm-up, then cosine to zero. None: 0.1 with BatchNorm, 0.01 without,
+            0.001 for "adamw".
+        weight_decay: Not applied to biases and norms. None: 5e-4, and 0.05 for transformers.
         warmup_epochs: Linear warm-up.
         label_smoothing: Share of the target spread over all classes.
         ema_decay: Exponential moving average of the weights; 0 for none.
-        grad_clip: Largest gradient norm; 0 for none.
+        grad_clip: Largest gradient norm; 0 for none. None: 0 with BatchNorm or a learning rate of one's own, else 1.
         init: Run folder, checkpoint or alias to start from; None for random weights. Other classes: a new classifier.
         teacher: Run folder, checkpoint or alias to distil from; None for none.
         distill_weight: Share of the distillation loss (Hinton et al. 2015).
@@ -99,13 +100,13 @@ class TrainSection(_Section, frozen=True):
 
     epochs: _Count = 20
     batch_size: _Count = 128
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: _Positive = 0.1
-    weight_decay: _NotNegative = 5e-4
+    optimizer: Literal["sgd", "adamw"] | None = None
+    learning_rate: _Positive | None = None
+    weight_decay: _NotNegative | None = None
     warmup_epochs: _NotNegative = 1.0
     label_smoothing: _ShareBelowOne = 0.0
     ema_decay: _ShareBelowOne = 0.0
-    grad_clip: _NotNegative = 0.0
+    grad_clip: _NotNegative | None = None
     init: str | None = None
     teacher: str | None = None
     distill_weight: _Share = 0.5

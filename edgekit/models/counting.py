@@ -113,6 +113,17 @@ def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
     return shapes.num_macs
 
 
+def sketch(options: BuildOptions) -> nn.Module:
+    """The layers of a network over empty memory, in no time: to look at, not to run.
+
+    Raises:
+        UnknownNameError: No such variant.
+        UsageError: Sizes that make no network.
+    """
+    with _ShapesOnly():
+        return build_model(options)
+
+
 def measure(options: BuildOptions) -> tuple[int, int]:
     """Parameters and multiply-accumulates (one picture) of a network that is not there yet.
 
@@ -120,6 +131,5 @@ def measure(options: BuildOptions) -> tuple[int, int]:
         UnknownNameError: No such variant.
         UsageError: Sizes that make no network.
     """
-    with _ShapesOnly():
-        module = build_model(options).eval()
+    module = sketch(options).eval()
     return count_params(module), count_macs(module, (options.in_channels, options.input_size, options.input_size))

@@ -122,7 +122,7 @@ class Finetuner:
     def _recipe(self, stage: Stage, data: str, init_dir: Path | str) -> Recipe:
         asked, options = self.request.recipe, self.card.options
         config, own = asked.finetune, asked.train
-        decay = _given(config.weight_decay, own.weight_decay)
+        decay = own.weight_decay if config.weight_decay is None else config.weight_decay
         recipe = Recipe(
             model=ModelSection(
                 name=options.variant, width=options.width, input_size=options.input_size, dropout=options.dropout

@@ -25,6 +25,7 @@ from edgekit.train.feed import Feed
 from edgekit.train.loss import total_loss
 from edgekit.train.memory import retained_memory
 from edgekit.train.meter import EpochMeter
+from edgekit.train.pace import Pace, choose_pace
 from edgekit.train.schedule import WeightAverage, learning_rate_at
 from edgekit.train.state import TrainState, load_state, restore_optimizer, save_state
 
@@ -77,17 +78,17 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     constraint: Constraint | None = None
 
 
-def make_optimizer(module: nn.Module, config: TrainSection) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum 0.9, or AdamW; no weight decay on biases and BatchNorm."""
+def make_optimizer(module: nn.Module, pace: Pace) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum 0.9, or AdamW; no weight decay on biases and norms."""
     decayed = [parameter for parameter in module.parameters() if parameter.ndim > 1]
     plain = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
     groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": decayed, "weight_decay": pace.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True, foreach=True)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, foreach=True)
+    if pace.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=pace.learning_rate, momentum=0.9, nesterov=True, foreach=True)
+    return torch.optim.AdamW(groups, lr=pace.learning_rate, foreach=True)
 
 
 class Trainer:
@@ -109,7 +110,8 @@ class Trainer:
         self.config = config
         self.hooks = hooks
         self.teacher = teacher
-        self.optimizer = make_optimizer(module, config)
+        self.pace = choose_pace(config, module)
+        self.optimizer = make_optimizer(module, self.pace)
         self.auxiliary = AuxiliaryLoss(module)
         self.average = WeightAverage(module, config.ema_decay) if config.ema_decay else None
         self.num_batches = max(1, feed.num_pictures // config.batch_size)
@@ -212,8 +214,8 @@ class Trainer:
         loss = loss + self.auxiliary.take(target, config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if config.grad_clip:
-            nn.utils.clip_grad_norm_(self.module.parameters(), config.grad_clip)
+        if self.pace.grad_clip:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.pace.grad_clip)
         if self.hooks.constraint is not None:
             self.hooks.constraint.before_step()
         self.optimizer.step()
@@ -242,13 +244,13 @@ class Trainer:
         num_steps = self.num_batches * self.config.epochs
         # A run shorter than its warm-up would end at the peak: half of it is left for cooling down.
         num_warmup = min(round(self.config.warmup_epochs * self.num_batches), num_steps // 2)
-        return learning_rate_at(self.step, peak=self.config.learning_rate, num_steps=num_steps, num_warmup=num_warmup)
+        return learning_rate_at(self.step, peak=self.pace.learning_rate, num_steps=num_steps, num_warmup=num_warmup)
 
     def _check_finite(self, loss: float, epoch: int) -> None:
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss} at epoch {epoch}, step {self.step}",
-                hint=f"lower train.learning_rate (now {self.config.learning_rate:g}) or set train.grad_clip=1.0; "
+                hint=f"lower train.learning_rate (now {self.pace.learning_rate:g}) or set train.grad_clip=1.0; "
                 "the last epoch's state is kept",
             )
 

@@ -19,6 +19,7 @@ from edgekit.core.recipe_files import dump_recipe, load_recipe, override_recipe
 from edgekit.core.storage import write_text
 from edgekit.models.architecture import BuildOptions
 from edgekit.models.checkpoint import CheckpointCard, read_card, save_checkpoint
+from edgekit.models.counting import sketch
 from edgekit.models.weights import CHECKPOINT_NAME, resolve_options
 from edgekit.models.zoo import build_model, check_options, find_architecture, with_sizes, with_squeeze_excite
 from edgekit.train.device import choose_device, place
@@ -26,6 +27,7 @@ from edgekit.train.feed import BatchMaker, MemoryFeed
 from edgekit.train.logs import HISTORY_NAME, RunLog
 from edgekit.train.loop import Constraint, Hooks, Trainer
 from edgekit.train.norms import plain_batches, reestimate_norms
+from edgekit.train.pace import with_pace
 from edgekit.train.splits import Splits, fit_in_memory, make_spec, open_splits
 from edgekit.train.start import Start, as_initialized, start_from
 from edgekit.train.stream import StreamFeed
@@ -105,6 +107,7 @@ def train(
     recipe = override_recipe(recipe, ())  # checks the ranges of a recipe that was made in Python
     hooks = hooks or RunHooks()
     plan = _make_plan(recipe)
+    recipe = plan.recipe
     _open_run_dir(run_dir, recipe, resume=resume)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(recipe.train.seed)
@@ -143,7 +146,7 @@ def train(
 
 
 class _Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A recipe whose names are resolved."""
+    """A recipe whose names are resolved, and in which nothing is left open."""
 
     recipe: Recipe
     options: BuildOptions
@@ -173,6 +176,7 @@ def _make_plan(recipe: Recipe) -> _Plan:
             f"augment.crop_padding is {recipe.augment.crop_padding}, pictures have {options.input_size} pixels",
             hint="pad by an eighth of the picture or so",
         )
+    recipe = msgspec.structs.replace(recipe, train=with_pace(recipe.train, sketch(options)))
     return _Plan(recipe=recipe, options=options, splits=splits, maker=BatchMaker(spec, recipe.augment, choose_device()))
 
 

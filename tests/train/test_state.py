@@ -12,6 +12,7 @@ import torch
 from edgekit.core.errors import CheckpointError, OutputError
 from edgekit.core.recipe import TrainSection
 from edgekit.train.loop import make_optimizer
+from edgekit.train.pace import NORMALIZED
 from edgekit.train.state import load_state, restore_optimizer, save_state
 from toy_training import make_trainer
 
@@ -86,6 +87,6 @@ def test_optimizer_of_another_shape_is_refused(tmp_path: Path) -> None:
     other = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, bias=False), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 4))
 
     with pytest.raises(CheckpointError, match="the saved optimizer"):
-        restore_optimizer(make_optimizer(other, config), state.optimizer)
+        restore_optimizer(make_optimizer(other, NORMALIZED), state.optimizer)
     with pytest.raises(CheckpointError, match="the saved optimizer"):
-        restore_optimizer(make_optimizer(torch.nn.Linear(2, 2), config), state.optimizer)
+        restore_optimizer(make_optimizer(torch.nn.Linear(2, 2), NORMALIZED), state.optimizer)
