@@ -10,6 +10,9 @@ used; an interrupted training goes on. From nothing it takes hours of one core.
 Part `measure` gives the figures of what lies in `--runs` and makes nothing. `--plot` draws accuracy against size and
 against multiply-accumulates.
 
+Part `published` draws published accuracies on ImageNet against the sizes that `edgekit zoo --table size` knows, and
+measures nothing.
+
 Part `sizes` exports every variant of the catalogue at the size of its paper with random weights (`zoo_sizes.py`), packs
 it at 8 and at 6 bits, and times the int8 TFLite files in turns. `--trained` takes sizes from trained weights where
 there are. `--write` puts the sizes where `edgekit zoo --table
@@ -32,7 +35,7 @@ from benchmarking import Figure, arguments, machine_figures, note, print_documen
 from edgekit.models.listing import list_systems
 from edgekit.report.files import JSON_NAME, read_report
 from zoo_plan import QUICK_PLAN, Training, find_trainings
-from zoo_plot import draw_plot
+from zoo_plot import draw_plot, draw_published
 from zoo_runs import ZooRow, is_known, make_run, read_row, with_latency
 from zoo_sizes import (
     UNTRAINED,
@@ -46,7 +49,7 @@ from zoo_sizes import (
 )
 from zoo_tables import comparison_table, size_table
 
-PARTS = ("trainings", "measure", "sizes")
+PARTS = ("trainings", "measure", "published", "sizes")
 QUICK_VARIANTS = ("lenet5", "squeezenet1_1")
 
 
@@ -147,7 +150,9 @@ def main(words: Sequence[str] | None = None) -> None:
     figures = machine_figures()
     with tempfile.TemporaryDirectory(prefix="edgekit-bench-") as folder:
         runs_dir = options.runs or Path(folder)
-        if options.part == "sizes":
+        if options.part == "published":
+            draw_published(list_systems(), options.plot or Path("zoo.svg"))
+        elif options.part == "sizes":
             figures |= measure_all_sizes(options, runs_dir)
         else:
             figures |= measure_plan(options, runs_dir)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeVar
 
 from edgekit.core.measurement import Accuracy, Latency
 from edgekit.models.listing import PackedSize, ZooEntry
@@ -11,7 +11,7 @@ from edgekit.report.formatting import format_bytes
 from zoo_runs import ZooRow
 from zoo_sizes import SizeRow, latency_ratio, packed_of
 
-Cost: TypeAlias = Callable[[ZooRow], float]
+RowT = TypeVar("RowT")
 
 _TITLES = (
     "network",
@@ -35,7 +35,7 @@ def comparison_table(rows: Sequence[ZooRow]) -> list[str]:
     for data in dict.fromkeys(row.training.data for row in rows):
         mine = sorted((row for row in rows if row.training.data == data), key=lambda row: row.ekz_bytes)
         fair = [row for row in mine if row.training.is_short]
-        best = {row.training.stem for row in front(fair, lambda row: row.ekz_bytes)}
+        best = {row.training.stem for row in front(fair, lambda row: row.ekz_bytes, accuracy_of)}
         lines += ["", f"{data}, {mine[0].num_pictures} test pictures:", ""]
         lines += [_line(_TITLES), _line(["---"] * len(_TITLES))]
         lines += [_line(_cells(row, is_best=row.training.stem in best)) for row in mine]
@@ -96,13 +96,18 @@ def _packed(size: PackedSize) -> tuple[str, str]:
     return f"{mark}{format_bytes(size.bits8_bytes)}", f"{mark}{format_bytes(size.bits6_bytes)}"
 
 
-def front(rows: Iterable[ZooRow], cost: Cost) -> list[ZooRow]:
-    """Rows that no other beats in accuracy (of the int8 file) at no more cost, the cheapest first."""
-    kept: list[ZooRow] = []
-    for row in sorted(rows, key=lambda row: (cost(row), -row.top1_int8.top1)):
-        if not kept or row.top1_int8.top1 > kept[-1].top1_int8.top1:
+def front(rows: Iterable[RowT], cost: Callable[[RowT], float], gain: Callable[[RowT], float]) -> list[RowT]:
+    """Rows that no other beats in gain at no more cost, the cheapest first."""
+    kept: list[RowT] = []
+    for row in sorted(rows, key=lambda row: (cost(row), -gain(row))):
+        if not kept or gain(row) > gain(kept[-1]):
             kept.append(row)
     return kept
+
+
+def accuracy_of(row: ZooRow) -> float:
+    """Of the int8 file."""
+    return row.top1_int8.top1
 
 
 def _cells(row: ZooRow, *, is_best: bool) -> list[str]:

@@ -20,10 +20,10 @@ from edgekit.models.zoo import variant_names
 from edgekit.report.files import read_report
 from edgekit.train.shipped import find_recipe
 from zoo_plan import EPOCHS, PLAN, YARDSTICK, Training, find_trainings
-from zoo_plot import draw_plot
+from zoo_plot import draw_plot, draw_published
 from zoo_runs import ZooRow, is_known, is_trained, read_row
 from zoo_sizes import SizeRow, packed_of, write_sizes
-from zoo_tables import comparison_table, front, size_table
+from zoo_tables import accuracy_of, comparison_table, front, size_table
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "report_v1.json"
 N = 10_000
@@ -101,7 +101,7 @@ def test_row_has_the_figures_of_the_report(report: Report) -> None:
 def test_front_holds_who_is_beaten_by_nobody() -> None:
     rows = [row("a", 0.80, 300), row("b", 0.85, 200), row("c", 0.70, 100), row("d", 0.85, 400), row("e", 0.9, 500)]
 
-    assert [each.training.model for each in front(rows, lambda each: each.ekz_bytes)] == ["c", "b", "e"]
+    assert [each.training.model for each in front(rows, lambda each: each.ekz_bytes, accuracy_of)] == ["c", "b", "e"]
 
 
 def test_table_marks_the_front_and_the_compact() -> None:
@@ -126,6 +126,16 @@ def test_plot_is_the_same_file_when_it_is_drawn_again(name: str, tmp_path: Path)
 def test_plot_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing to draw"):
         draw_plot([], tmp_path / "plot.svg")
+    with pytest.raises(ValueError, match="nothing to draw"):
+        draw_published([entry for entry in list_systems() if entry.name == "lenet5"], tmp_path / "plot.svg")
+
+
+def test_published_plot_names_the_front_and_the_classic_systems(tmp_path: Path) -> None:
+    drawn = draw_published(list_systems(), tmp_path / "plot.svg").read_text(encoding="utf-8")
+
+    named = ("alexnet", "vgg16", "vit_b_16", "shufflenet_v1_x0_25_g3", "mobilenet_v1_w0.25")
+    assert [name for name in named if f">{name}<" not in drawn] == []
+    assert ">squeezenet1_0<" not in drawn
 
 
 def test_sizes_are_kept_beside_those_of_other_runs(tmp_path: Path) -> None:
