@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from edgekit.core.evaluation import ClassScores, Comparison, Evaluated, Evaluation, ModelScores
+from edgekit.report.findings import absent_sentence
 from edgekit.report.formatting import DASH, MINUS, format_percent, format_points, percent_digits, plural, printable
 
 ALPHA = 0.05
 """Below this p-value two models are told apart."""
-_MOST_NAMED = 5
 
 
 class Headline(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,12 +92,7 @@ def remarks(evaluation: Evaluation) -> list[str]:
             f"{format_percent(balance.majority_share, digits)}. So balanced accuracy, the mean over classes, leads."
         )
     if balance.missing:
-        names = ", ".join(printable(name) for name in balance.missing[:_MOST_NAMED])
-        more = len(balance.missing) - _MOST_NAMED
-        said.append(
-            f"{plural(len(balance.missing), 'class has', 'classes have')} no pictures here: "
-            f"{names}{f' and {more:,} more' if more > 0 else ''}. Means leave classes without pictures out."
-        )
+        said.append(f"{absent_sentence(balance.missing)} Means leave classes without pictures out.")
     tied = [one.scores.num_tied for one in models(evaluation)]
     if max(tied):
         counts = " and ".join(f"{count:,}" for count in tied)
