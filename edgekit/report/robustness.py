@@ -137,8 +137,10 @@ def _movement_sentence(robustness: Robustness) -> str:
 
 
 def movement_words(sweep: MovementSweep, amount: float) -> str:
-    """An amount of a movement: "rotation 30 degrees"."""
+    """An amount of a movement: "rotation 30 degrees", "translation by 0.25 of the side"."""
     title, _, unit = sweep.title.partition(", ")
+    if unit.startswith("share of "):
+        return f"{title} by {amount:g} {unit.removeprefix('share ')}"
     return f"{title} {amount:g}{'' if unit == 'factor' else f' {unit}'}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -211,7 +213,7 @@ def _suggestion_rows(models: tuple[RobustModel, ...]) -> list[tuple[str, tuple[s
         ("suggested temperature", tuple(f"{one.temperature:.2f}" for one in each)),
         ("calibration error, before and after it", tuple(_errors(one) for one in each)),
         (
-            "suggested `unknown` threshold",
+            "suggested threshold of unknown",
             tuple(DASH if one.threshold is None else threshold_words(one) for one in each),
         ),
         ("accepted: unchanged, corrupted", tuple(_accepted(one) for one in each)),

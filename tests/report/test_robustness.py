@@ -119,6 +119,12 @@ class TestPage:
             len(robustness.attacks) + len(robustness.movements) + len(robustness.corruptions)
         )
 
+    def test_amounts_of_movements_read_as_words(self, pair: Robustness) -> None:
+        by_name = {sweep.name: sweep for sweep in pair.movements}
+        assert words.movement_words(by_name["translation"], 0.25) == "translation by 0.25 of the side"
+        assert words.movement_words(by_name["rotation"], -30.0) == "rotation \N{MINUS SIGN}30 degrees"
+        assert "`" not in text_of(render_robustness_html(pair))
+
     def test_imbalance_is_told_with_balanced_accuracy_on_unchanged_pictures(
         self, pair: Robustness, uneven: Robustness
     ) -> None:
