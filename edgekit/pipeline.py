@@ -60,6 +60,7 @@ from edgekit.shrink.request import ShrinkRequest, Shrunk, is_asked, name_suffix
 from edgekit.shrink.stages import shrink
 from edgekit.train.run import RunHooks, TrainedRun, train
 from edgekit.verify.evaluation import evaluate_on
+from edgekit.verify.matching import match_classes
 from edgekit.verify.subject import labels_fit, make_subject
 from edgekit.verify.summary import RunFacts, summarize
 from edgekit.verify.verification import Verification, verify
@@ -161,12 +162,13 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def open_run(recipe: Recipe, watch: Watch) -> Opened:
-    """Load the model, settle the scheme, and open the pictures. Errors as these stages raise them."""
+    """Load the model, settle the scheme, and open the pictures, in its classes. Errors as these stages raise them."""
     with watch.clock.stage("load"):
         hub = load_hub(hub_request(recipe.model))
         recipe = settle_scheme(recipe, hub.graph, watch.tell)
         data = choose_data(recipe.model, recipe.data.name or None, hub)
-        calibration, test = open_source(data, "calibration"), open_source(data, "test")
+        calibration = match_classes(open_source(data, "calibration"), hub.card.labels)
+        test = match_classes(open_source(data, "test"), hub.card.labels)
     return Opened(recipe=recipe, hub=with_labels(hub, test), data=data, calibration=calibration, test=test)
 
 
@@ -356,7 +358,7 @@ def verify_run(run_dir: Path, max_drop: float | None = None, progress: Progress 
     require_classifier(read_tflite_card(run_dir / MODEL_TFLITE), run_dir)
     recipe = load_recipe(run_dir / RECIPE)
     hub = _reload(recipe, run_dir)
-    source = open_source(recipe.data.name, "test")
+    source = match_classes(open_source(recipe.data.name, "test"), hub.card.labels)
     config = recipe.verify if max_drop is None else msgspec.structs.replace(recipe.verify, max_drop=max_drop)
     subject = make_subject(with_labels(hub, source), run_dir, source, recipe.quantize.scheme)
     return verify(subject, source, config, progress or Silent())

@@ -45,6 +45,9 @@ def train(
     from edgekit.pipeline import train_run
     from edgekit.train.shipped import find_recipe
 
+    if epsilon is not None and not 0 < epsilon <= 1:
+        hint = "without an attack, leave --adversarial out; 0.03 (8/255) is customary for small pictures"
+        raise UsageError(f"--epsilon is {epsilon:g}, expected above 0 and at most 1", hint=hint)
     settings = [*(overrides or [])]
     for key, value in (
         ("model.width", width),

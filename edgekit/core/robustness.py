@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from edgekit.core.evaluation import EvaluatedModel
+from edgekit.core.evaluation import ClassBalance, EvaluatedModel
 from edgekit.core.measurement import Accuracy
 from edgekit.core.report import ReportDataset
 
@@ -173,6 +173,8 @@ class RobustModel(msgspec.Struct, frozen=True, kw_only=True):
         mean_error: Mean corruption error (mCE) in percent of the reference's; None where no corruption has one.
         relative_error: Mean relative corruption error, likewise.
         suggestion: Temperature and threshold.
+        balanced_accuracy: Mean recall on the unchanged pictures, of the classes that have any; None in older documents.
+        balanced_ci95: Its 95 % interval, as `evaluate` has it; None likewise.
     """
 
     about: EvaluatedModel
@@ -183,6 +185,8 @@ class RobustModel(msgspec.Struct, frozen=True, kw_only=True):
     mean_error: float | None
     relative_error: float | None
     suggestion: Suggestion
+    balanced_accuracy: float | None = None
+    balanced_ci95: tuple[float, float] | None = None
 
 
 class ShownAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,6 +264,7 @@ class Robustness(msgspec.Struct, frozen=True, kw_only=True):
         environment: Versions, processor.
         command: The command that was given.
         created: ISO 8601 time, with its zone.
+        balance: How the pictures are spread over the classes; None in older documents.
         version: Of this schema.
     """
 
@@ -277,4 +282,5 @@ class Robustness(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     command: str
     created: str
+    balance: ClassBalance | None = None
     version: int = ROBUSTNESS_VERSION

@@ -23,7 +23,7 @@ from edgekit.explain.channels import measure_layer
 from edgekit.explain.classes import class_name
 from edgekit.explain.gradients import FloatImage, deconvolution, grad_cam, guided_backpropagation
 from edgekit.explain.occlusion import correlate, measure_occlusion, probabilities
-from edgekit.explain.study import ExplainRequest, Study, check_size, plan_study
+from edgekit.explain.study import ExplainRequest, Study, plan_study
 from edgekit.explain.subject import FloatModel, Subject, open_subject
 from edgekit.runtime.preprocess import Picture, fit_picture, normalize, read_picture
 from edgekit.verify.contenders import Contender
@@ -43,7 +43,7 @@ def explain(request: ExplainRequest, progress: Progress | None = None) -> Explai
 
     Raises:
         UsageError: No picture given, no such class or layer, a window that does not fit.
-        DataError: A picture that cannot be read, or that is smaller than the window of the first layer.
+        DataError: A picture that cannot be read.
         EdgekitError: As `open_subject` raises it.
     """
     if not request.pictures:
@@ -51,8 +51,6 @@ def explain(request: ExplainRequest, progress: Progress | None = None) -> Explai
     pictures = [(path, read_picture(path)) for path in request.pictures]
     subject = open_subject(request.model, num_threads=request.num_threads)
     study = plan_study(request, subject)
-    for path, picture in pictures:
-        check_size(path, picture, subject)
     progress = progress or Silent()
     models = [model for model in (subject.float_model, subject.file) if model is not None]
     steps = len(models) * study.occlusion.num_windows + len(study.layers)

@@ -6,18 +6,14 @@ from pathlib import Path
 
 import msgspec
 
-from edgekit.core.errors import DataError, UsageError
-from edgekit.core.graph import Graph, Node
+from edgekit.core.errors import UsageError
+from edgekit.core.graph import Node
 from edgekit.explain.channels import NUM_CHANNELS, choose_layers
 from edgekit.explain.classes import find_class
 from edgekit.explain.maps import Maps, last_maps
 from edgekit.explain.occlusion import OcclusionPlan, plan_occlusion
 from edgekit.explain.rectified import RectifiedNetwork
 from edgekit.explain.subject import Subject
-from edgekit.runtime.preprocess import Picture
-
-_SMALLEST_STEM = 3
-"""Window of the first layer where the graph is not known: that of most networks."""
 
 
 class ExplainRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,23 +84,6 @@ def plan_study(request: ExplainRequest, subject: Subject) -> Study:
     )
 
 
-def check_size(path: Path, picture: Picture, subject: Subject) -> None:
-    """Refuse a picture with fewer pixels than the first layer looks at once: enlarged, it would show nothing.
-
-    Raises:
-        DataError: It is so small.
-    """
-    height, width = picture.shape[:2]
-    model = subject.float_model
-    stem = _SMALLEST_STEM if model is None else _stem_window(model.graph)
-    if min(height, width) < stem:
-        wanted = subject.main.spec.input_size
-        raise DataError(
-            f"{path} is {width}x{height} pixels, smaller than the {stem}x{stem} that the model's first layer looks at",
-            hint=f"give a picture of about {wanted[1]}x{wanted[0]} pixels",
-        )
-
-
 def _remarks(network: RectifiedNetwork, maps: Maps | None) -> list[str]:
     """What the network's kind does to the images."""
     said: list[str] = []
@@ -129,9 +108,3 @@ def _remarks(network: RectifiedNetwork, maps: Maps | None) -> list[str]:
             "transformer every token has seen all others, so a patch may light up for what it was told."
         )
     return said
-
-
-def _stem_window(graph: Graph) -> int:
-    """Side of the first convolution's window; 1 where the network begins without one."""
-    first = next((node for node in graph.nodes if node.op == "Conv"), None)
-    return 1 if first is None else int(max(graph.constants[first.inputs[1]].shape[2:]))

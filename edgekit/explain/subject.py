@@ -109,7 +109,7 @@ def _beside_float(file: Contender, origin: Path | None, num_threads: int) -> Sub
     if origin is None or not origin.is_file():
         note = (
             f"Only the file is known, not the float model that it was made from: so there are occlusion maps, but no "
-            f"gradients and no layers. A run folder of `edgekit compress`, which holds {FLOAT_ONNX}, has all of them."
+            f"gradients and no layers. A run folder of edgekit compress, which holds {FLOAT_ONNX}, has all of them."
         )
         return Subject(float_model=None, file=file, notes=(note,))
     float_model, notes = _open_onnx(str(origin), origin, num_threads)

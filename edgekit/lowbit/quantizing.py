@@ -33,6 +33,7 @@ from edgekit.quantize.bit_plan import WIDE_BITS, BitPlan, plan_bits
 from edgekit.quantize.dynamic import quantize_dynamic
 from edgekit.quantize.ptq import quantize_static
 from edgekit.quantize.schemes import Scheme, parse_scheme, require_supported
+from edgekit.verify.matching import match_classes
 
 INT4_NOTE = (
     "int4 tensors make the .tflite smaller, not the .ekz, and no inference faster: on x86, LiteRT took 1.5 times "
@@ -214,7 +215,7 @@ def _train(
         start=model,
         teacher=graph,
         spec=job.hub.card.preprocess,
-        pictures=next((pictures for _, pictures in at_hand), job.calibration),
+        pictures=match_classes(next((pictures for _, pictures in at_hand), job.calibration), job.hub.card.labels),
         config=config,
         augment=job.recipe.augment,
         work_dir=job.work_dir / "qat",

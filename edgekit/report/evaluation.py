@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from edgekit.core.evaluation import ClassScores, Comparison, Evaluated, Evaluation, ModelScores
+from edgekit.core.evaluation import ClassBalance, ClassScores, Comparison, Evaluated, Evaluation, ModelScores
+from edgekit.report.findings import absent_sentence
 from edgekit.report.formatting import DASH, MINUS, format_percent, format_points, percent_digits, plural, printable
 
 ALPHA = 0.05
 """Below this p-value two models are told apart."""
-_MOST_NAMED = 5
 
 
 class Headline(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,18 +86,10 @@ def remarks(evaluation: Evaluation) -> list[str]:
     balance, digits = evaluation.balance, percent_digits(evaluation.dataset.n)
     said: list[str] = []
     if balance.is_imbalanced:
-        said.append(
-            f"The classes are unevenly filled: {printable(balance.largest)} has {balance.ratio:.1f} times the pictures "
-            f"of {printable(balance.smallest)}, and always answering {printable(balance.largest)} would be right on "
-            f"{format_percent(balance.majority_share, digits)}. So balanced accuracy, the mean over classes, leads."
-        )
+        leads = "So balanced accuracy, the mean over classes, leads."
+        said.append(f"{imbalance_sentence(balance, digits)} {leads}")
     if balance.missing:
-        names = ", ".join(printable(name) for name in balance.missing[:_MOST_NAMED])
-        more = len(balance.missing) - _MOST_NAMED
-        said.append(
-            f"{plural(len(balance.missing), 'class has', 'classes have')} no pictures here: "
-            f"{names}{f' and {more:,} more' if more > 0 else ''}. Means leave classes without pictures out."
-        )
+        said.append(f"{absent_sentence(balance.missing)} Means leave classes without pictures out.")
     tied = [one.scores.num_tied for one in models(evaluation)]
     if max(tied):
         counts = " and ".join(f"{count:,}" for count in tied)
@@ -108,6 +100,15 @@ def remarks(evaluation: Evaluation) -> list[str]:
     if left_out := evaluation.dataset.num_left_out:
         said.append(f"{plural(left_out, 'unreadable picture was', 'unreadable pictures were')} left out.")
     return said
+
+
+def imbalance_sentence(balance: ClassBalance, digits: int) -> str:
+    """How uneven the classes are, and what a model is worth that knows no more than that."""
+    largest, smallest = printable(balance.largest), printable(balance.smallest)
+    return (
+        f"The classes are unevenly filled: {largest} has {balance.ratio:.1f} times the pictures of {smallest}, and "
+        f"always answering {largest} would be right on {format_percent(balance.majority_share, digits)}."
+    )
 
 
 def weakest_first(scores: ModelScores, most: int | None = None) -> list[ClassScores]:

@@ -7,12 +7,14 @@ from pathlib import PurePath
 import msgspec
 
 from edgekit.core.evaluation import EvaluatedModel
-from edgekit.core.explanation import Answered, Explanation, Occlusion, PictureExplanation
+from edgekit.core.explanation import Answered, Explanation, GradCam, Occlusion, PictureExplanation
 from edgekit.report.formatting import format_number, format_percent, plural, printable
 
 SAME_PLACES, OTHER_PLACES = 0.8, 0.5
 """Correlations of two occlusion maps from which on they are called alike, and below which they are called different."""
 _NO_DROP = 0.01
+_FLAT = 0.1
+"""Share of its largest value that a map must vary by to be drawn."""
 _FULL_HEAT = 0.1
 """Smallest change of a probability that is drawn at full strength."""
 
@@ -120,6 +122,26 @@ def drop_sentence(side: SideOfPicture) -> str:
         )
     left = format_percent(whole - occlusion.largest_drop, 1)
     return f"Falls from {format_percent(whole, 1)} to {left} where it hurts most"
+
+
+def is_flat(cam: GradCam) -> bool:
+    """Whether a map is next to the same everywhere: drawing what differs would show places where there are none."""
+    values = [value for row in cam.values for value in row]
+    return max(values) - min(values) <= _FLAT * max(values)
+
+
+def cam_caption(cam: GradCam) -> str:
+    """What the map is of, and between which values it is drawn."""
+    values = [value for row in cam.values for value in row]
+    low, high = min(values), max(values)
+    caption = f"{len(cam.values[0])}x{len(cam.values)} maps of {cam.layer}"
+    if high <= 0:
+        return f"{caption}: nothing in them speaks for the class"
+    if is_flat(cam):
+        return f"{caption}: they speak for the class everywhere alike"
+    if round(100 * low / high):
+        caption += f": they speak for the class everywhere, at least {format_percent(low / high, 0)} of the most"
+    return caption
 
 
 def strongest_heat(picture: PictureExplanation) -> float:

@@ -134,12 +134,10 @@ def _gradients(explanation: Explanation, picture: PictureExplanation, maps: Pict
     cam = picture.grad_cam
     if cam is not None:
         values = _map(cam.values)
-        rows, columns = values.shape
-        caption = f"{columns}x{rows} maps of {cam.layer}"
-        if values.max() <= 0:
-            caption += ": nothing in them speaks for the class"
-        image = heat_png(maps.picture, values, float(values.max()))
-        figures.append(Figure(title="Grad-CAM, float", caption=caption, png_base64=image))
+        low, high = float(values.min()), float(values.max())
+        # A sure answer has maps that speak for it everywhere: from zero on, the picture would be warm all over.
+        image = heat_png(maps.picture, values - low, 0.0 if words.is_flat(cam) else high - low, gamma=1.0)
+        figures.append(Figure(title="Grad-CAM, float", caption=words.cam_caption(cam), png_base64=image))
     kinds = _PLAIN if explanation.gradient == "plain" else _GUIDED
     for (title, caption), image in zip(kinds, (maps.guided, maps.deconvolution), strict=False):
         if image is not None:

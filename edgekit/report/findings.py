@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 import msgspec
 
 from edgekit.core.layout import ORIGINAL_TFLITE
 from edgekit.core.measurement import Accuracy, Agreement, Latency, wilson_interval
 from edgekit.core.report import Check, LayerRow, Report, ReportDataset
-from edgekit.report.formatting import format_number, plural
+from edgekit.report.formatting import format_number, plural, printable
 
 MIN_QUERIES = {"p90": 64, "p99": 662}
 """Fewest queries for which a percentile is printed (`edgekit.core.measurement.percentile_bound`)."""
+
+_MOST_NAMED = 5
 
 _SCHEME = re.compile(
     r"(?P<mode>static|dynamic|weight_only)_w(?P<wkind>[if])p?(?P<wbits>\d+|mixed)_a(?P<akind>[if])p?(?P<abits>\d+)"
@@ -144,6 +147,25 @@ def accuracy_rows(report: Report) -> tuple[tuple[str, Accuracy], ...]:
     table = report.accuracy
     rows = (("float", table.float), (f"{word} ONNX", table.onnx), (f"{word} TFLite", table.tflite))
     return tuple((name, accuracy) for name, accuracy in rows if accuracy is not None)
+
+
+def absent_sentence(names: Sequence[str]) -> str:
+    """Which classes have no pictures, the first of them by name.
+
+    >>> absent_sentence(["cat"]), absent_sentence(list("abcdefg"))
+    ('1 class has no pictures here: cat.', '7 classes have no pictures here: a, b, c, d, e and 2 more.')
+    """
+    named, more = ", ".join(printable(name) for name in names[:_MOST_NAMED]), len(names) - _MOST_NAMED
+    have = plural(len(names), "class has", "classes have")
+    return f"{have} no pictures here: {named}{f' and {more:,} more' if more > 0 else ''}."
+
+
+def accuracy_remark(report: Report) -> str | None:
+    """What to mind when reading the accuracy: classes that no picture was of; None when there is nothing."""
+    known = report.dataset.class_names
+    counts = [sum(row) for row in report.confusion or ()]
+    absent = [known[index] if index < len(known) else f"class {index}" for index, n in enumerate(counts) if not n]
+    return f"{absent_sentence(absent)} Accuracy is that of the others." if absent else None
 
 
 def agreement_rows(report: Report) -> tuple[tuple[str, str, Agreement], ...]:

@@ -119,7 +119,8 @@ def _accuracy(report: Report) -> str:
         top5 = format_percent(row.top5, digits)
         rows.append((name, format_percent(row.top1, digits), interval, top5, change, f"{row.n:,}"))
     table = markdown_table(("file", "top-1", "95 % interval", "top-5", "change", "pictures"), rows)
-    return f"## Accuracy\n\n{table}"
+    remark = findings.accuracy_remark(report)
+    return f"## Accuracy\n\n{table}" + ("" if remark is None else f"\n\n{escape_markdown(remark)}")
 
 
 def _agreement(report: Report) -> str:

@@ -16,7 +16,7 @@ SMALLEST_SIDE = 224
 PATCH_SIDE = 112
 _OPAQUE = 0.85
 """Opacity of the strongest heat."""
-_GAMMA = 0.7
+FAINT_GAMMA = 0.7
 """Below 1: faint heat is drawn a little stronger, or the picture would show the one strongest spot only."""
 _PALE = 0.55
 """Contrast of the picture under a map."""
@@ -36,13 +36,14 @@ def patch_png(picture: Pixels, box: tuple[int, int, int, int]) -> str:
     return _encode(_to_patch(_to_rgb(picture[box[0] : box[2], box[1] : box[3]])))
 
 
-def heat_png(picture: Pixels, values: Map, largest: float) -> str:
+def heat_png(picture: Pixels, values: Map, largest: float, *, gamma: float = FAINT_GAMMA) -> str:
     """A picture under a map: warm where the map is positive, cool where it is negative.
 
     Args:
         picture: uint8 [h, w, 3 or 1].
         values: The map, coarse; its cells are spread evenly over the picture.
         largest: What is drawn strongest; 0 or less for no heat at all.
+        gamma: Exponent from heat to opacity: 1 where most of a map is warm.
     """
     base = _enlarge(_to_rgb(picture), SMALLEST_SIDE).astype(np.float64)
     gray = base.mean(axis=2, keepdims=True)
@@ -50,7 +51,7 @@ def heat_png(picture: Pixels, values: Map, largest: float) -> str:
     height, width = base.shape[:2]
     fine = cv2.resize(np.ascontiguousarray(values, np.float64), (width, height), interpolation=cv2.INTER_LINEAR)
     share = np.clip(fine / largest, -1, 1) if largest > 0 else np.zeros_like(fine)
-    opacity = _OPAQUE * (np.abs(share) ** _GAMMA)[:, :, np.newaxis]
+    opacity = _OPAQUE * (np.abs(share) ** gamma)[:, :, np.newaxis]
     colour = np.where(share[:, :, np.newaxis] >= 0, np.array(WARM, np.float64), np.array(COOL, np.float64))
     return _encode(np.rint((1 - opacity) * pale + opacity * colour).astype(np.uint8))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgekit.core.robustness import AttackSweep, Fooling, MovementSweep, RobustModel, Robustness, Suggestion
+from edgekit.report.evaluation import imbalance_sentence
 from edgekit.report.formatting import DASH, format_percent, format_points, percent_digits, plural, printable
 
 ATTACK_TITLES = {"fgsm": "FGSM", "pgd": "PGD", "square": "square attack"}
@@ -55,6 +56,18 @@ def _difference(robustness: Robustness, index: int) -> str:
     word = "loses" if model.difference < 0 else "gains"
     points = format_points(abs(model.difference), 2).removeprefix("+")
     return f"{all_names[index]} {word} {points} against {all_names[0]} (95 % interval {spread})"
+
+
+def remarks(robustness: Robustness) -> list[str]:
+    """What to mind when reading the numbers: classes that are unevenly filled, and balanced accuracy then."""
+    balance, digits = robustness.balance, percent_digits(robustness.dataset.n)
+    if balance is None or not balance.is_imbalanced:
+        return []
+    shares = [format_percent(model.balanced_accuracy, digits) for model in robustness.models]
+    if len(shares) > 1:
+        shares = [f"{name} {share}" for name, share in zip(names(robustness), shares, strict=True)]
+    told = f"Balanced accuracy, the mean over classes, on unchanged pictures: {', '.join(shares)}."
+    return [f"{imbalance_sentence(balance, digits)} {told} All other shares count every picture alike."]
 
 
 def sentences(robustness: Robustness) -> list[str]:
@@ -124,8 +137,10 @@ def _movement_sentence(robustness: Robustness) -> str:
 
 
 def movement_words(sweep: MovementSweep, amount: float) -> str:
-    """An amount of a movement: "rotation 30 degrees"."""
+    """An amount of a movement: "rotation 30 degrees", "translation by 0.25 of the side"."""
     title, _, unit = sweep.title.partition(", ")
+    if unit.startswith("share of "):
+        return f"{title} by {amount:g} {unit.removeprefix('share ')}"
     return f"{title} {amount:g}{'' if unit == 'factor' else f' {unit}'}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -153,6 +168,7 @@ def table(robustness: Robustness) -> list[tuple[str, tuple[str, ...]]]:
     digits = percent_digits(robustness.dataset.n)
     models = robustness.models
     rows = [
+        *_balanced_row(robustness, digits),
         ("unchanged, top-1", tuple(_with_interval(model.plain.top1, model.plain.ci95, digits) for model in models)),
         ("corrupted, top-1", tuple(format_percent(model.corrupted, digits) for model in models)),
         ("mean corruption error", tuple(format_error(model.mean_error) for model in models)),
@@ -164,6 +180,15 @@ def table(robustness: Robustness) -> list[tuple[str, tuple[str, ...]]]:
         cells = tuple(f"{fooled.num_sure} of {fooling.num_fooling}" for fooled in fooling.fooled)
         rows.append((f"fooled at > 99 %, {fooling.method}", cells))
     return [*rows, *_suggestion_rows(models)]
+
+
+def _balanced_row(robustness: Robustness, digits: int) -> list[tuple[str, tuple[str, ...]]]:
+    """Balanced accuracy, where the classes are so uneven that it comes first."""
+    if robustness.balance is None or not robustness.balance.is_imbalanced:
+        return []
+    known = [(model.balanced_accuracy, model.balanced_ci95) for model in robustness.models]
+    cells = (DASH if mean is None or ci95 is None else _with_interval(mean, ci95, digits) for mean, ci95 in known)
+    return [("unchanged, balanced accuracy", tuple(cells))]
 
 
 def _attack_rows(robustness: Robustness, sweep: AttackSweep) -> list[tuple[str, tuple[str, ...]]]:
@@ -188,7 +213,7 @@ def _suggestion_rows(models: tuple[RobustModel, ...]) -> list[tuple[str, tuple[s
         ("suggested temperature", tuple(f"{one.temperature:.2f}" for one in each)),
         ("calibration error, before and after it", tuple(_errors(one) for one in each)),
         (
-            "suggested `unknown` threshold",
+            "suggested threshold of unknown",
             tuple(DASH if one.threshold is None else threshold_words(one) for one in each),
         ),
         ("accepted: unchanged, corrupted", tuple(_accepted(one) for one in each)),

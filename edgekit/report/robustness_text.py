@@ -28,7 +28,7 @@ def render_robustness(robustness: Robustness) -> RenderableType:
     groups = _groups(len(robustness.models))
     parts: list[RenderableType] = [title, *(_summary(robustness, group) for group in groups)]
     parts += [_corruptions(robustness, group) for group in groups]
-    said = [*robustness.notes, *words.sentences(robustness)]
+    said = [*robustness.notes, *words.remarks(robustness), *words.sentences(robustness)]
     said += [
         words.suggestion_sentence(model.suggestion, name)
         for model, name in zip(robustness.models, words.names(robustness), strict=True)

@@ -86,7 +86,7 @@ def _sizes(report: Report) -> Table:
     return table
 
 
-def _accuracy(report: Report) -> Table:
+def _accuracy(report: Report) -> RenderableType:
     table = quiet_table("accuracy", "top-1", "95 % interval", "top-5", "change", breaks=False)
     before = report.accuracy.float
     for name, row in findings.accuracy_rows(report):
@@ -100,7 +100,8 @@ def _accuracy(report: Report) -> Table:
             format_percent(row.top5, digits),
             change,
         )
-    return table
+    remark = findings.accuracy_remark(report)
+    return table if remark is None else Group(table, Text(), Text(printable(remark), no_wrap=False, overflow="fold"))
 
 
 def _agreement(report: Report) -> Table:

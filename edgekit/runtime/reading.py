@@ -19,6 +19,10 @@ Picture: TypeAlias = npt.NDArray[np.uint8]
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
 """Names of files that are taken for pictures in a folder, in lower case."""
 
+MIN_SIDE = 3
+"""Fewest rows and columns. Less (a web page's counting pixel, a failed download) is no small picture: enlarged to a
+model's input it shows nothing, though a model answers it."""
+
 MAX_PIXELS = 100_000_000
 """Largest declared size that is decoded (300 MB of RGB). Phones make up to 50 megapixels by default."""
 
@@ -68,6 +72,9 @@ def decode_picture(content: bytes, *, name: str) -> Picture:
         header = read_header(content)
         if header.height * header.width > MAX_PIXELS:
             raise DataError(f"declares {header.width}x{header.height} pixels, at most {MAX_PIXELS} are decoded")
+        if min(header.height, header.width) < MIN_SIDE:
+            size = f"{header.width}x{header.height}"
+            raise DataError(f"{size} pixels, a picture has {MIN_SIDE}x{MIN_SIDE} or more")
         if not header.is_complete:
             raise DataError(f"{header.format.upper()} is truncated: its end marker is missing")
         pixels = _decode(content, header)

@@ -23,6 +23,8 @@ from edgekit.shrink.request import ShrinkRequest
 from edgekit.train.loop import Constraint
 from edgekit.train.run import RunHooks, train
 from edgekit.train.splits import check_trainable, make_spec, open_splits
+from edgekit.verify.answers import check_classes
+from edgekit.verify.matching import match_classes
 
 NumberT = TypeVar("NumberT", int, float)
 
@@ -98,12 +100,14 @@ class Finetuner:
 
         Raises:
             UsageError: There are no training pictures.
+            DataError: They are of other classes.
         """
         if self.data is None:
             raise UsageError(
                 "gradients need labelled training pictures, and there are none", hint="give them by --data"
             )
-        source = open_source(self.data, "train")
+        source = match_classes(open_source(self.data, "train"), self.card.labels)
+        check_classes(source, self.card.labels, self.card.options.num_classes)
         chosen = draw_order(len(source), seed=self.request.recipe.train.seed)[:NUM_GRADIENT_PICTURES]
         for batch in iterate_batches(source, self.card.preprocess, batch_size=_GRADIENT_BATCH, indices=chosen):
             if batch.labels is not None:
@@ -148,7 +152,10 @@ class Finetuner:
                 distill_temperature=config.distill_temperature,
             ),
         )
-        spec = make_spec(recipe, open_splits(data))
+        splits = open_splits(data)
+        # Training numbers classes as the folder does, and goes on from the outputs of the model.
+        check_classes(splits.train, self.card.labels, self.card.options.num_classes)
+        spec = make_spec(recipe, splits)
         if spec != self.card.preprocess:
             raise UsageError(
                 f"{asked.model.name} takes its pictures prepared as {self.card.preprocess}, training on {data} would "

@@ -150,7 +150,7 @@ def _judge_answers(name: str, findings: Findings, max_drop: float) -> Check:
     layer = suspect(findings.files)
     if findings.accuracy:
         drop = 100 * (findings.accuracy["float"].top1 - findings.accuracy[name].top1)
-        of = f"top-1 on {agreement.n} pictures"
+        of = f"top-1 on {agreement.n:,} pictures"
         return judge_drop(f"{title(name)} keeps the accuracy", drop, max_drop, of=of, layer=layer)
     # Answers of random weights sit on knife edges: there, only gross failures are told by agreement.
     bar = MIN_UNLABELLED_AGREEMENT if findings.files.trained else 0.0
@@ -158,7 +158,7 @@ def _judge_answers(name: str, findings: Findings, max_drop: float) -> Check:
     return Check(
         name=f"{title(name)} agrees with float",
         passed=passed,
-        measured=f"same answer on {100 * agreement.top1:.1f} % of {agreement.n} pictures without labels",
+        measured=f"same answer on {100 * agreement.top1:.1f} % of {agreement.n:,} pictures without labels",
         bar=f"at least {100 * bar:g} %",
         layer=None if passed else layer,
     )

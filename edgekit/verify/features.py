@@ -129,14 +129,14 @@ def _judge_file(name: str, section: FeaturesReport, findings: FileFindings, conf
     # Random weights describe next to nothing: what is left of it after rounding says little.
     if section.precision.get(name) and findings.trained:
         drop = 100 * (section.precision["float"][0].share - section.precision[name][0].share)
-        of, layer = f"precision at 1, {near.n} pictures", suspect(findings)
+        of, layer = f"precision at 1, {near.n:,} pictures", suspect(findings)
         return judge_drop(f"{title(name)} finds what float finds", drop, config.max_drop, of=of, layer=layer)
     bar = MIN_MEAN_COSINE if findings.trained else 0.0
     passed = near.mean >= bar
     return Check(
         name=f"{title(name)} features point where float's do",
         passed=passed,
-        measured=f"mean cosine {near.mean:.4f}, least {near.least:.4f} of {near.n} pictures",
+        measured=f"mean cosine {near.mean:.4f}, least {near.least:.4f} of {near.n:,} pictures",
         bar=f"a mean of at least {bar:g}",
         layer=None if passed else suspect(findings),
     )

@@ -13,8 +13,9 @@ from edgekit.data.dataset import Source
 from edgekit.data.drawing import draw_order
 from edgekit.data.opening import open_source
 from edgekit.data.reading import UnreadableLog, iterate_batches
+from edgekit.evaluate.balance import measure_balance
 from edgekit.evaluate.corruption_error import mean_known, paired_difference
-from edgekit.evaluate.metrics import accuracy
+from edgekit.evaluate.scoring import score_model
 from edgekit.perturb.ball import count_levels
 from edgekit.verify.answers import check_classes, describe_labelled
 from edgekit.verify.attacking import run_attacks, run_fooling
@@ -99,6 +100,7 @@ def measure_robustness(request: RobustnessRequest, progress: Progress | None = N
         environment=describe_environment(),
         command=request.command,
         created=date_of_now(),
+        balance=measure_balance(trial.labels, source.class_names),
     )
     return Robust(robustness=robustness, unreadable=tuple(log.reasons), num_unreadable=log.num_pictures)
 
@@ -154,13 +156,16 @@ def _check_reference(reference: Robustness, dataset: str, trial: Trial) -> None:
 
 def _sum_up(trial: Trial, corrupted: Corrupted, index: int) -> RobustModel:
     difference, interval = paired_difference(corrupted.scores[0], corrupted.scores[index])
+    scores = score_model(trial.plain[index], trial.labels, trial.class_names)
     return RobustModel(
         about=trial.contenders[index].about,
-        plain=accuracy(trial.plain[index], trial.labels),
+        plain=scores.accuracy,
         corrupted=float(corrupted.scores[index].mean()),
         difference=difference if index else 0.0,
         difference_ci95=interval if index else (0.0, 0.0),
         mean_error=mean_known([sweep.error[index] for sweep in corrupted.sweeps]),
         relative_error=mean_known([sweep.relative_error[index] for sweep in corrupted.sweeps]),
         suggestion=suggest(trial, corrupted, index),
+        balanced_accuracy=scores.averages.balanced_accuracy,
+        balanced_ci95=scores.averages.balanced_ci95,
     )

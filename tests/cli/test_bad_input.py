@@ -94,7 +94,11 @@ UNTRAINED = ("compress", "mobilenet_v1", "--untrained")
         (["train", "lenet5", "--data", "fashion_mnist_mini", "--epsilon", "0.1"], ["--epsilon", "--adversarial fgsm"]),
         (
             ["train", "lenet5", "--data", "fashion_mnist_mini", "--adversarial", "pgd", "--epsilon", "8"],
-            ["adversarial_epsilon"],
+            ["--epsilon is 8, expected above 0 and at most 1"],
+        ),
+        (
+            ["train", "lenet5", "--data", "fashion_mnist_mini", "--adversarial", "fgsm", "--epsilon", "0"],
+            ["--epsilon is 0, expected above 0", "leave --adversarial out"],
         ),
     ],
     ids=lambda value: "_".join(value)[:40] if isinstance(value, list) else None,

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from cli_network import QUICK, paint, write_network
+from cli_network import COLOURS, QUICK, paint, write_network
 from command_line import Outcome, assert_fails, edgekit
 from edgekit import pipeline
 from edgekit.core.recipe_files import load_recipe
@@ -106,6 +106,43 @@ def test_flat_folder_gives_agreement_but_no_accuracy(network: Path, tmp_path: Pa
     assert report["confusion"] is None
     assert report["agreement"]["tflite"]["n"] == report["dataset"]["n"] > 0
     assert report["agreement"]["tflite"]["top1"] >= 0.8
+
+
+def test_folders_of_some_classes_in_another_order_are_told_by_name(
+    compressed: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    model = compressed[0] / "float.onnx"  # it knows its classes: blue, green, red
+    for label, (folder, name) in enumerate({"Red": "red", "blue": "blue"}.items()):
+        for index in range(40):
+            paint(tmp_path / "some" / folder / f"{name}{index}.png", COLOURS[name], seed=1000 * label + index)
+
+    outcome = edgekit("compress", model, "--data", tmp_path / "some", "--out", tmp_path / "run", "--json", *QUICK)
+
+    assert outcome.code == 0, outcome.err
+    report = outcome.document
+    assert report["dataset"]["class_names"] == ["blue", "green", "red"]
+    assert report["accuracy"]["tflite"]["top1"] == 1.0
+    blue, green, red = report["confusion"]
+    assert (blue[0], red[2]) == (sum(blue), sum(red))
+    assert min(sum(blue), sum(red)) > sum(green) == 0
+    assert "1 class has no pictures here: green." in (tmp_path / "run" / "report.html").read_text()
+    again = edgekit("verify", tmp_path / "run", "--json")
+    assert (again.code, again.document["accuracy"]["tflite"]["top1"]) == (0, 1.0)
+
+
+def test_folder_of_a_class_that_the_model_does_not_know_is_refused(
+    compressed: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    for label, name in enumerate(("blue", "purple")):
+        for index in range(40):
+            paint(tmp_path / "some" / name / f"{name}{index}.png", COLOURS["blue"], seed=1000 * label + index)
+
+    outcome = edgekit(
+        "compress", compressed[0] / "float.onnx", "--data", tmp_path / "some", "--out", tmp_path / "run", *QUICK
+    )
+
+    assert_fails(outcome, 2, "some has 2 classes, the model 3")
+    assert not (tmp_path / "run").exists()
 
 
 def test_verify_passes_on_what_compress_made(compressed: tuple[Path, Outcome]) -> None:

@@ -78,6 +78,22 @@ def test_imbalance_puts_balanced_accuracy_first(compressed: tuple[Path, Outcome]
     assert found.out.rstrip().splitlines()[-1].startswith("Balanced accuracy 100.0 %")
 
 
+def test_picture_of_one_pixel_is_left_out_as_an_unreadable_one(
+    compressed: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    for name, rgb in {"blue": (40, 40, 200), "green": (40, 200, 40), "red": (200, 40, 40)}.items():
+        for number in range(3):
+            paint(tmp_path / "test" / name / f"{number}.png", rgb, seed=number, size=5)
+        paint(tmp_path / "train" / name / "0.png", rgb, seed=9)
+    paint(tmp_path / "test" / "red" / "dot.png", (200, 40, 40), seed=0, size=1)
+
+    found = edgekit("evaluate", compressed[0], "--data", tmp_path, "--json")
+
+    assert found.code == 0, found.err
+    assert (found.document["dataset"]["n"], found.document["dataset"]["num_left_out"]) == (9, 1)
+    assert "dot.png: 1x1 pixels, a picture has 3x3 or more" in found.err
+
+
 def test_wrong_use_is_one_line(compressed: tuple[Path, Outcome], colours: Path, tmp_path: Path) -> None:
     run_dir = compressed[0]
     assert_fails(edgekit("evaluate", run_dir, "--data", colours, "--top", "4"), 2, "top-4 of 3 classes", "1 to 3")

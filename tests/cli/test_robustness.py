@@ -49,6 +49,9 @@ def test_run_stands_beside_its_origin(measured: tuple[Path, Outcome], compressed
     assert {shown.section for shown in found.shown} >= {"attacks", "movements", "corruptions"}
     assert len([shown for shown in found.shown if shown.section == "corruptions"]) == 15
     assert found.command.startswith("edgekit evaluate ")
+    assert [model.balanced_accuracy for model in found.models] == [1.0, 1.0]
+    assert found.balance is not None
+    assert (found.balance.is_imbalanced, found.balance.missing) == (False, ())
 
 
 def test_epsilon_0_changes_nothing_and_1_everything(measured: tuple[Path, Outcome]) -> None:

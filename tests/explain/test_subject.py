@@ -71,6 +71,7 @@ def test_file_by_itself_is_said_to_show_no_gradients(run_dir: Path, tmp_path: Pa
     assert found.file is not None
     assert found.num_classes == 3
     assert "Only the file is known" in found.notes[0]
+    assert "`" not in found.notes[0]
 
 
 def test_quantized_onnx_with_the_card_of_its_float_model_is_a_file(run_dir: Path, tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ import pytest
 from edgekit.core.errors import EdgekitError, RecipeError, UsageError
 from edgekit.core.quant import QuantizedGraph
 from edgekit.core.recipe import QatSection, QuantizeSection, ShareSection
+from edgekit.lowbit import quantizing
+from edgekit.lowbit.qat import QatRequest, QatResult
 from edgekit.lowbit.quantizing import check_recipe, quantize
-from lowbit_jobs import Ear, job_of
+from lowbit_jobs import Ear, hub_of, job_of
+from toy_pictures import write_folder
 
 FEW = {"num_calibration": 32}
 LAYERS = ("conv_0", "conv_2", "conv_4", "conv_6", "gemm_10")
@@ -135,3 +138,24 @@ def test_nncf_does_not_train(tmp_path: Path) -> None:
 
     with pytest.raises(EdgekitError, match="nncf"):
         check_recipe(msgspec.structs.replace(recipe, qat=QatSection(epochs=1)))
+
+
+def test_training_numbers_class_folders_as_the_model_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "some", {"train": 6, "test": 2}, num_classes=2)
+    hub = hub_of()
+    labels = ("one", "class_1", "three", "class_0", "five")
+    hub = msgspec.structs.replace(hub, card=msgspec.structs.replace(hub.card, labels=labels))
+    job = job_of(tmp_path, section_of(scheme="static_wi6_ai8"), hub=hub)
+    recipe = msgspec.structs.replace(job.recipe, qat=QatSection(epochs=1))
+    taken: list[QatRequest] = []
+
+    def take(request: QatRequest, _progress: object) -> QatResult:
+        taken.append(request)
+        return QatResult(quantized=request.start, history=(), start_distance=0.0, distance=0.0)
+
+    monkeypatch.setattr(quantizing, "train_quantized", take)
+    quantize(msgspec.structs.replace(job, recipe=recipe, data=str(tmp_path / "some")), Ear().watch)
+
+    pictures = taken[0].pictures
+    assert pictures.labels is not None
+    assert (pictures.class_names, sorted(pictures.labels.tolist())) == (labels, [1, 1, 1, 3, 3, 3])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import msgspec
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgekit.core.errors import IntegrityError, UsageError
-from edgekit.core.explanation import Explanation
+from edgekit.core.explanation import Explanation, GradCam
 from edgekit.report import explanation as words
 from edgekit.report.explanation_files import read_explanation, write_explanation
 from edgekit.report.explanation_page import render_explanation_html
@@ -141,6 +141,34 @@ class TestPage:
         assert len(widths) == 12
         assert min(widths) >= 224
         assert troubles == []
+
+
+class TestGradCam:
+    @pytest.mark.parametrize(
+        ("values", "said", "drawn_as"),
+        [
+            (((0.0, 2.0),), "2x1 maps of last", ((0.0, 2.0),)),
+            (
+                ((6.0, 8.0),),
+                "2x1 maps of last: they speak for the class everywhere, at least 75 % of the most",
+                ((0.0, 2.0),),
+            ),
+            (((7.5, 8.0),), "2x1 maps of last: they speak for the class everywhere alike", ((0.0, 0.0),)),
+            (((0.0, 0.0),), "2x1 maps of last: nothing in them speaks for the class", ((0.0, 0.0),)),
+        ],
+        ids=["from zero", "sure", "flat", "nothing"],
+    )
+    def test_map_is_drawn_from_its_least_value_to_its_largest(
+        self, float_only: Explanation, values: tuple[tuple[float, ...], ...], said: str, drawn_as: tuple[Any, ...]
+    ) -> None:
+        cam = GradCam(layer="last", values=values)
+        pictures = tuple(msgspec.structs.replace(one, grad_cam=cam) for one in float_only.pictures)
+        explanation = msgspec.structs.replace(float_only, pictures=pictures)
+        maps = build_maps(explanation)
+        page = render_explanation_html(explanation, maps)
+        assert words.cam_caption(cam) == said
+        assert said in text_of(page)
+        assert heat_png(maps[0].picture, np.array(drawn_as), 2.0, gamma=1.0) in page
 
 
 class TestOverlays:

@@ -98,3 +98,14 @@ def test_sqnr_range_passes_over_what_was_not_measured(report: Report, change: Bu
     )
     assert findings.layer_sqnr_range(change(layers=layers)) == (12.5, 30.0)
     assert findings.layer_sqnr_range(change(layers=layers[1:3])) is None
+
+
+def test_classes_without_pictures_are_named_beside_the_accuracy(report: Report, change: Build) -> None:
+    assert report.confusion is not None
+    rows = tuple((0,) * len(row) if index in {2, 7} else row for index, row in enumerate(report.confusion))
+
+    assert findings.accuracy_remark(change(confusion=rows)) == (
+        "2 classes have no pictures here: Pullover, Sneaker. Accuracy is that of the others."
+    )
+    assert findings.accuracy_remark(report) is None
+    assert findings.accuracy_remark(change(confusion=None)) is None

@@ -196,3 +196,12 @@ def test_details_open_for_print_and_paper_is_white(report: Report, open_page: Op
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("document.querySelector('details').open") is True
     assert page.locator("nav").is_hidden()
+
+
+def test_keys_of_a_legend_stay_beside_their_words(report: Report, open_page: Open) -> None:
+    page = open_page(report, PHONE)
+    for width in (PHONE, 320):
+        page.set_viewport_size({"width": width, "height": 800})
+        loose = page.eval_on_selector_all(".legend .key", "keys => keys.map(key => key.closest('.n') === null)")
+        assert loose
+        assert not any(loose)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import numpy as np
 import pytest
 
 from edgekit.core.errors import IntegrityError, UsageError
 from edgekit.core.robustness import Robustness
+from edgekit.evaluate.balance import measure_balance
 from edgekit.report import robustness as words
 from edgekit.report.files import encode_report
 from edgekit.report.formatting import DASH
@@ -21,6 +24,7 @@ from edgekit.report.robustness_charts import attack_charts, corruption_families,
 from edgekit.report.robustness_files import read_robustness, write_robustness
 from edgekit.report.robustness_page import render_robustness_html
 from edgekit.report.robustness_text import render_robustness
+from evaluations import NAMES
 from page_texts import EVIL, LONG, printed, text_of
 from robustnesses import build_robustness
 from schema_docs import described_structs
@@ -50,6 +54,20 @@ def seven() -> Robustness:
 
 
 @pytest.fixture(scope="module")
+def uneven(pair: Robustness) -> Robustness:
+    """Most pictures are of ants, and few of what is right is not."""
+    shares = ((0.61, (0.55, 0.67)), (0.52, (0.45, 0.58)))
+    return msgspec.structs.replace(
+        pair,
+        balance=measure_balance(np.repeat((0, 3), (170, 20)), NAMES),
+        models=tuple(
+            msgspec.structs.replace(model, balanced_accuracy=share, balanced_ci95=ci95)
+            for model, (share, ci95) in zip(pair.models, shares, strict=True)
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
 def blind() -> Robustness:
     return build_robustness("mine.tflite", has_gradient=False, threshold=None, notes=("No float model is at hand.",))
 
@@ -63,7 +81,9 @@ class TestFiles:
     def test_first_version_stays_readable(self) -> None:
         golden = Path(__file__).parent.parent / "golden" / "robustness_v1.json"
         found = read_robustness(golden)
-        assert encode_report(found) == golden.read_text(encoding="utf-8")
+        before = json.loads(golden.read_text(encoding="utf-8"))
+        models = [{**model, "balanced_accuracy": None, "balanced_ci95": None} for model in before["models"]]
+        assert json.loads(encode_report(found)) == {**before, "models": models, "balance": None}
         assert words.names(found) == ("float", "mine")
         assert found.corruptions[1].error == (None, None)
         assert found.fooling[1].fooled[0].num_unknown is None
@@ -98,6 +118,32 @@ class TestPage:
         assert page.count("<polyline") == len(robustness.models) * (
             len(robustness.attacks) + len(robustness.movements) + len(robustness.corruptions)
         )
+
+    def test_amounts_of_movements_read_as_words(self, pair: Robustness) -> None:
+        by_name = {sweep.name: sweep for sweep in pair.movements}
+        assert words.movement_words(by_name["translation"], 0.25) == "translation by 0.25 of the side"
+        assert words.movement_words(by_name["rotation"], -30.0) == "rotation \N{MINUS SIGN}30 degrees"
+        assert "`" not in text_of(render_robustness_html(pair))
+
+    def test_imbalance_is_told_with_balanced_accuracy_on_unchanged_pictures(
+        self, pair: Robustness, uneven: Robustness
+    ) -> None:
+        said = (
+            "The classes are unevenly filled: ant has 8.5 times the pictures of dog, and always answering ant would be "
+            "right on 89.5 %. Balanced accuracy, the mean over classes, on unchanged pictures: float 61.0 %, mine 52.0 "
+            "%. All other shares count every picture alike."
+        )
+        row = ("unchanged, balanced accuracy", ("61.0 % (55.0 to 67.0)", "52.0 % (45.0 to 58.0)"))
+
+        assert words.remarks(uneven) == [said]
+        assert words.table(uneven)[0] == row
+        for text in (text_of(render_robustness_html(uneven)), " ".join(printed(render_robustness(uneven)).split())):
+            assert said in text
+        assert "balanced 52.0 %" in text_of(render_robustness_html(uneven))
+        even = msgspec.structs.replace(pair, balance=measure_balance(np.repeat(np.arange(4), 50), NAMES))
+        for robustness in (pair, even):
+            assert words.remarks(robustness) == []
+            assert "balanced" not in text_of(render_robustness_html(robustness))
 
     def test_tiles_name_the_model_of_the_headline_when_there_are_several(self, seven: Robustness) -> None:
         text = text_of(render_robustness_html(seven))

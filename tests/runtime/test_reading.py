@@ -154,6 +154,12 @@ class TestHostileFiles:
         with pytest.raises(DataError, match="no JPEG, PNG"):
             decode_picture(content, name="x")
 
+    @pytest.mark.parametrize("size", [(1, 1), (2, 2), (300, 2), (2, 300)])
+    def test_decode_picture_refuses_a_size_that_shows_nothing(self, size: tuple[int, int]) -> None:
+        with pytest.raises(DataError, match=f"x: {size[0]}x{size[1]} pixels, a picture has 3x3 or more"):
+            decode_picture(encoded(Image.new("RGB", size), "PNG"), name="x")
+        assert decode_picture(encoded(Image.new("RGB", (3, 4)), "PNG"), name="x").shape == (4, 3, 3)
+
     def test_decode_picture_refuses_float_samples(self) -> None:
         content = cv2.imencode(".tiff", np.full((4, 5, 3), 0.5, np.float32))[1].tobytes()
         with pytest.raises(DataError, match="float32"):

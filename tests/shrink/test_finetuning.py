@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgekit.core.errors import UsageError
+from edgekit.core.errors import DataError, UsageError
 from edgekit.core.preprocessing import PreprocessSpec
 from edgekit.core.progress import Silent
 from edgekit.core.recipe import AugmentSection, DataSection, FinetuneSection, ModelSection, Recipe, TrainSection
@@ -16,7 +16,7 @@ from edgekit.models.checkpoint import CheckpointCard
 from edgekit.shrink.finetuning import Finetuner, Stage, find_training_pictures
 from edgekit.shrink.request import ShrinkRequest
 from edgekit.train.splits import make_spec, open_splits
-from toy_pictures import write_mnist
+from toy_pictures import write_folder, write_mnist
 
 STAGE = Stage(name="zeros", epochs=5, optimizer="sgd", learning_rate=0.03)
 RECIPE = Recipe(
@@ -39,9 +39,11 @@ def card(spec: PreprocessSpec) -> CheckpointCard:
     return CheckpointCard(options=options, labels=(), preprocess=spec, dataset="mnist", num_epochs=1)
 
 
-def tuner(recipe: Recipe, data: str, tmp_path: Path, spec: PreprocessSpec | None = None) -> Finetuner:
-    spec = spec or make_spec(recipe, open_splits(data))
-    return Finetuner(ShrinkRequest(recipe=recipe, data=data, work_dir=tmp_path / "work"), card(spec), data, Silent())
+def tuner(
+    recipe: Recipe, data: str, tmp_path: Path, spec: PreprocessSpec | None = None, labels: tuple[str, ...] = ()
+) -> Finetuner:
+    about = msgspec.structs.replace(card(spec or make_spec(recipe, open_splits(data))), labels=labels)
+    return Finetuner(ShrinkRequest(recipe=recipe, data=data, work_dir=tmp_path / "work"), about, data, Silent())
 
 
 def test_training_settings_go_on(toy_mnist: str, tmp_path: Path) -> None:
@@ -86,6 +88,24 @@ def test_pictures_prepared_another_way_are_refused(toy_mnist: str, tmp_path: Pat
 
     with pytest.raises(UsageError, match="prepared"):
         tuner(RECIPE, toy_mnist, tmp_path, spec)._recipe(STAGE, toy_mnist, "start")
+
+
+def test_pictures_of_classes_in_another_order_are_refused(toy_mnist: str, tmp_path: Path) -> None:
+    labels = tuple(str(digit) for digit in reversed(range(10)))
+
+    with pytest.raises(DataError, match="class 0 is '0', the model's '9'"):
+        tuner(RECIPE, toy_mnist, tmp_path, labels=labels)._recipe(STAGE, toy_mnist, "start")
+
+
+def test_gradients_are_of_the_models_classes_by_name(tmp_path: Path) -> None:
+    write_folder(tmp_path / "some", {"train": 6, "test": 2}, num_classes=2)
+    names = open_splits(str(tmp_path / "some")).train.class_names
+    labels = tuple(f"other {index}" for index in range(8)) + names[::-1]
+    spec = PreprocessSpec(input_size=(8, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
+
+    batches = list(tuner(RECIPE, str(tmp_path / "some"), tmp_path, spec, labels).gradient_batches())
+
+    assert sorted(label for _, numbers in batches for label in numbers.tolist()) == [8, 8, 8, 9, 9, 9]
 
 
 def test_training_pictures_are_the_first_that_are_here(toy_mnist: str) -> None:

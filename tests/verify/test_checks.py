@@ -59,6 +59,16 @@ def test_good_files_meet_every_bar_and_name_no_layer() -> None:
     assert len(checks) == 7
 
 
+@pytest.mark.parametrize("accuracies", [None, {}], ids=["labelled", "unlabelled"])
+def test_numbers_of_pictures_are_written_as_on_the_rest_of_the_page(accuracies: dict[str, Accuracy] | None) -> None:
+    found = findings() if accuracies is None else findings(accuracy=accuracies)
+
+    counted = [check for check in judge(found, max_drop=1.0, max_float_error=1e-4) if "pictures" in check.measured]
+
+    assert len(counted) == 2
+    assert all("1,000 pictures" in check.measured for check in counted)
+
+
 def test_float_bar_grows_with_logits_that_are_larger_than_a_trained_classifiers() -> None:
     assert missed(findings(float_error=1.9e-4, largest_logit=64.0)) == {}
 
