@@ -135,13 +135,24 @@ def test_pictures_smaller_than_the_stem_are_enlarged_and_answered(
 ) -> None:
     for index, (name, rgb) in enumerate(COLOURS.items()):
         for number in range(4):
-            paint(tmp_path / "test" / name / f"{number}.png", rgb, seed=100 * index + number, size=1)
+            paint(tmp_path / "test" / name / f"{number}.png", rgb, seed=100 * index + number, size=3)
 
     found = edgekit("evaluate", compressed[0], "--data", tmp_path, "--json")
 
     assert found.code == 0, found.err
     assert found.document["dataset"]["n"] > 0
     assert found.document["model"]["scores"]["accuracy"]["top1"] == 1.0
+
+
+def test_pictures_of_one_pixel_are_refused_as_damaged(compressed: tuple[Path, Outcome], tmp_path: Path) -> None:
+    for name, rgb in COLOURS.items():
+        for number in range(4):
+            paint(tmp_path / "test" / name / f"{number}.png", rgb, seed=number, size=1)
+
+    found = edgekit("evaluate", compressed[0], "--data", tmp_path)
+
+    assert found.code == 2
+    assert "1x1 pixels, a picture has 3x3 or more" in found.err
 
 
 def test_class_folder_missing_in_the_test_set_leaves_the_others_theirs(

@@ -218,7 +218,7 @@ def test_weights_without_their_pictures_are_pruned_as_they_are(
 
 def test_gradients_need_pictures(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = Path(shutil.copytree(trained, tmp_path / "model"))
-    monkeypatch.setattr(finetuning, "find_dataset", lambda _: (_ for _ in ()).throw(finetuning.DataError("none")))
+    monkeypatch.setattr(finetuning, "open_at_hand", lambda _names, _split: iter(()))
 
     outcome = shrink(pictures, tmp_path / "run", "--prune-channels", "0.5", "--set", "prune.importance=taylor")
 
