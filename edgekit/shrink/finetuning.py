@@ -26,7 +26,7 @@ from edgekit.train.splits import check_trainable, make_spec, open_splits
 from edgekit.verify.answers import check_classes
 from edgekit.verify.matching import match_classes
 
-NumberT = TypeVar("NumberT", int, float)
+ValueT = TypeVar("ValueT")
 
 NUM_GRADIENT_PICTURES = 512
 _GRADIENT_BATCH = 64
@@ -126,7 +126,7 @@ class Finetuner:
     def _recipe(self, stage: Stage, data: str, init_dir: Path | str) -> Recipe:
         asked, options = self.request.recipe, self.card.options
         config, own = asked.finetune, asked.train
-        decay = own.weight_decay if config.weight_decay is None else config.weight_decay
+        decay = _given(config.weight_decay, own.weight_decay)
         recipe = Recipe(
             model=ModelSection(
                 name=options.variant, width=options.width, input_size=options.input_size, dropout=options.dropout
@@ -165,5 +165,5 @@ class Finetuner:
         return recipe
 
 
-def _given(value: NumberT | None, otherwise: NumberT) -> NumberT:
+def _given(value: ValueT | None, otherwise: ValueT) -> ValueT:
     return otherwise if value is None else value

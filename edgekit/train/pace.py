@@ -34,7 +34,6 @@ PLAIN = Pace(optimizer="sgd", learning_rate=0.01, weight_decay=5e-4, grad_clip=1
 """Without: the rate of AlexNet, VGG and GoogLeNet. At ten times that LeNet-5 diverges within an epoch."""
 ATTENTIVE = Pace(optimizer="adamw", learning_rate=1e-3, weight_decay=0.05, grad_clip=1.0)
 """Transformers (Touvron et al. 2021), whose gradients differ too much between layers for one rate of SGD."""
-_ADAPTIVE_RATE = 1e-3
 
 
 def choose_pace(asked: TrainSection, network: nn.Module) -> Pace:
@@ -46,8 +45,8 @@ def choose_pace(asked: TrainSection, network: nn.Module) -> Pace:
     """
     usual = _usual_pace(network)
     if asked.optimizer not in (None, usual.optimizer):
-        is_adaptive = asked.optimizer == "adamw"
-        usual = msgspec.structs.replace(usual, learning_rate=_ADAPTIVE_RATE if is_adaptive else PLAIN.learning_rate)
+        other = ATTENTIVE if asked.optimizer == "adamw" else PLAIN
+        usual = msgspec.structs.replace(usual, learning_rate=other.learning_rate)
     if asked.learning_rate is not None:
         usual = msgspec.structs.replace(usual, grad_clip=0.0)
     given = {name: getattr(asked, name) for name in Pace.__struct_fields__}
